@@ -1,0 +1,1 @@
+"""The offline side: train, export, evaluate, benchmark."""
