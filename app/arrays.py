@@ -1,0 +1,9 @@
+"""The array types that pass between rooms; shapes stand beside each use."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+UInt8Array = npt.NDArray[np.uint8]
+Float32Array = npt.NDArray[np.float32]

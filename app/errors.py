@@ -1,0 +1,106 @@
+"""Everything that can go wrong, as one tree. It knows no HTTP: `main` gives each class its status.
+
+LightboxError
+├── InputError                     the caller can mend it
+│   ├── MalformedBodyError         the envelope (multipart, JSON, base64) can't be read
+│   │   └── NoImageError           … or holds no image
+│   ├── UploadTooLargeError        more bytes than the limit
+│   ├── UnsupportedImageError      not an image by its magic bytes, or a kind not supported
+│   ├── ImageTooLargeError         more pixels than the limit
+│   ├── CorruptImageError          a supported kind, but truncated or damaged
+│   ├── QuestionError              a question that has no answer
+│   │   └── UnknownNameError       a class, method, format or colormap that there isn't
+│   └── NotAcceptableError         no answer type that the caller accepts
+├── UnknownModelError              no such model in the store
+├── ModelNotLoadedError            the service has no model yet
+├── DeadlineExceededError          no result in time
+└── ArtifactError                  a model-store entry is refused
+    ├── ArtifactNotFoundError      there is none
+    ├── ManifestError              manifest.json is missing or not valid
+    ├── DigestMismatchError        a file is not the one that was exported
+    └── SignatureError             the SavedModel lacks a signature, or its shapes contradict the manifest
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class LightboxError(Exception):
+    """Root of the tree; `str(error)` says what failed, what was expected and what to do."""
+
+
+class InputError(LightboxError):
+    """The request can't be answered as it came."""
+
+
+class MalformedBodyError(InputError):
+    """The multipart form, the JSON or its base64 can't be read."""
+
+
+class NoImageError(MalformedBodyError):
+    """The body holds no image."""
+
+
+class UploadTooLargeError(InputError):
+    """The body has more bytes than the limit."""
+
+
+class UnsupportedImageError(InputError):
+    """The bytes are not an image of a supported kind."""
+
+
+class ImageTooLargeError(InputError):
+    """The image has more pixels than the limit."""
+
+
+class CorruptImageError(InputError):
+    """The image is of a supported kind and can't be decoded."""
+
+
+class QuestionError(InputError):
+    """The question about the image has no answer."""
+
+
+class UnknownNameError(QuestionError):
+    """A name that is not among the valid ones, which the message lists."""
+
+    def __init__(self, kind: str, name: str, valid: Iterable[str]) -> None:
+        self.valid = tuple(valid)
+        super().__init__(f"unknown {kind} {name!r}; valid: {', '.join(self.valid)}")
+
+
+class NotAcceptableError(InputError):
+    """None of the answer types that the caller accepts can be made."""
+
+
+class UnknownModelError(LightboxError):
+    """The model store has no model of that name."""
+
+
+class ModelNotLoadedError(LightboxError):
+    """The service has no model to ask."""
+
+
+class DeadlineExceededError(LightboxError):
+    """The answer was not ready in time."""
+
+
+class ArtifactError(LightboxError):
+    """A model-store entry is refused."""
+
+
+class ArtifactNotFoundError(ArtifactError):
+    """The store has no such model or version."""
+
+
+class ManifestError(ArtifactError):
+    """manifest.json is missing or not valid."""
+
+
+class DigestMismatchError(ArtifactError):
+    """A file of the entry is missing, or is not the one that was exported."""
+
+
+class SignatureError(ArtifactError):
+    """The SavedModel lacks a signature, or its shapes contradict the manifest."""

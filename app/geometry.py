@@ -1,0 +1,52 @@
+"""Which part of an image the network sees, and where that part lies in the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Fit = Literal["squash", "crop", "pad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A box in pixel coordinates of the original image (edges, not centres).
+
+    It may reach outside the image where the network saw padding. Cell (i, j) of a `[h, w]` grid laid over it has its
+    centre at `(left + (j + ½)·width / w, top + (i + ½)·height / h)`.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+    def scaled(self, x: float, y: float) -> Region:
+        """The same part of an image that was resized by the factors `x` and `y`."""
+        return Region(self.left * x, self.top * y, self.right * x, self.bottom * y)
+
+
+def seen_region(width: int, height: int, input_width: int, input_height: int, fit: Fit) -> Region:
+    """The region of a `width` x `height` image that fills an input of `input_width` x `input_height`.
+
+    `squash` takes the whole image and ignores its aspect; `crop` the largest centred box of the input's aspect, in
+    whole pixels; `pad` the smallest centred box of the input's aspect that holds the whole image.
+    """
+    if fit == "squash":
+        return Region(0, 0, width, height)
+    if fit == "crop":
+        box_width = max(1, min(width, round(height * input_width / input_height)))
+        box_height = max(1, min(height, round(width * input_height / input_width)))
+        x, y = (width - box_width) // 2, (height - box_height) // 2
+        return Region(x, y, x + box_width, y + box_height)
+    scale = max(width / input_width, height / input_height)
+    left, top = (width - scale * input_width) / 2, (height - scale * input_height) / 2
+    return Region(left, top, width - left, height - top)
