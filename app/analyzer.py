@@ -1,0 +1,201 @@
+"""What the service does with an image: predict, and explain."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+import numpy as np
+
+from app.arrays import Float32Array, UInt8Array
+from app.artifact import Manifest
+from app.cams import Heatmap, cam_method, normalise
+from app.decoding import Picture, decode, to_input
+from app.errors import DeadlineExceededError, QuestionError, UnknownNameError
+from app.geometry import seen_region
+from app.overlay import Overlay, Style, render
+from app.runtimes.base import Runtime
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Novelty:
+    """How far an image lies from what the model was trained on; above `threshold` it is out of distribution."""
+
+    score: float
+    threshold: float
+
+    @property
+    def out_of_distribution(self) -> bool:
+        return self.score > self.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The model's answer: `probabilities` by class name, in logit order; `novelty` None where the model has none."""
+
+    picture: Picture
+    probabilities: dict[str, float]
+    novelty: Novelty | None
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to explain, and how to show it.
+
+    `class_name` None asks for the predicted class; with `against`, why the one and not the other.
+    """
+
+    class_name: str | None = None
+    against: str | None = None
+    method: str = "gradcam"
+    style: Style = field(default_factory=Style)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A prediction and its reasons; `class_name` is the class that was explained."""
+
+    prediction: Prediction
+    class_name: str
+    against: str | None
+    method: str
+    layer: str
+    heatmap: Heatmap
+    overlay: Overlay
+
+
+@dataclass(frozen=True, slots=True)
+class _Exposure:
+    """A decoded picture and what the network takes of it, uint8 `[H, W, C]`."""
+
+    picture: Picture
+    pixels: UInt8Array
+
+
+class Analyzer:
+    """Answers questions about images with one loaded model; nothing of it blocks the event loop.
+
+    Inference has one thread: TensorFlow spreads a call over all cores by itself, and two calls at once only share them.
+    """
+
+    def __init__(self, runtime: Runtime, *, max_pixels: int, max_overlay_side: int, timeout_s: float) -> None:
+        self.runtime = runtime
+        self._max_pixels = max_pixels
+        self._max_overlay_side = max_overlay_side
+        self._timeout_s = timeout_s
+        self._inference = anyio.CapacityLimiter(1)
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.runtime.manifest
+
+    async def predict(self, data: bytes) -> Prediction:
+        """Score one encoded image.
+
+        Raises:
+            InputError: the image can't be used; the subclass says why.
+            DeadlineExceededError: no result in time.
+        """
+        async with _deadline(self._timeout_s):
+            exposure = await _in_thread(lambda: self._expose(data))
+            scores = await self._infer(lambda: self.runtime.predict(exposure.pixels[None]))
+            return self._prediction(exposure.picture, scores.probabilities[0], scores.novelty[0])
+
+    async def explain(self, data: bytes, question: Question) -> Explanation:
+        """Score one encoded image and show where the evidence for the asked class lies, from one forward pass.
+
+        Raises:
+            InputError: the image or the question can't be used; the subclass says why.
+            DeadlineExceededError: no result in time.
+        """
+        method = cam_method(question.method)
+        targets = self._targets(question)
+        async with _deadline(self._timeout_s):
+            exposure = await _in_thread(lambda: self._expose(data))
+            evidence = await self._infer(lambda: self.runtime.evidence(exposure.pixels[None], targets[None]))
+            prediction = self._prediction(exposure.picture, evidence.probabilities[0], evidence.novelty[0])
+            if question.against is not None and question.class_name is None and question.against == prediction.label:
+                raise QuestionError(f"{question.against!r} is the predicted class itself; say which 'class' to explain")
+            heatmap = normalise(method(evidence.features[0], _contrast(evidence.gradients[0])))
+            overlay = await _in_thread(lambda: self._draw(exposure.picture, heatmap, question.style))
+        return Explanation(
+            prediction=prediction,
+            class_name=question.class_name or prediction.label,
+            against=question.against,
+            method=question.method,
+            layer=self.manifest.feature_layer.name,
+            heatmap=heatmap,
+            overlay=overlay,
+        )
+
+    def _expose(self, data: bytes) -> _Exposure:
+        spec = self.manifest.input
+        picture = decode(data, max_pixels=self._max_pixels)
+        pixels = to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
+        return _Exposure(picture, pixels)
+
+    def _draw(self, picture: Picture, heatmap: Heatmap, style: Style) -> Overlay:
+        spec = self.manifest.input
+        region = seen_region(picture.width, picture.height, spec.width, spec.height, spec.fit)
+        return render(picture.image, heatmap.values, region, style, max_side=self._max_overlay_side)
+
+    async def _infer(self, call: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(call, limiter=self._inference, abandon_on_cancel=True)
+
+    def _prediction(self, picture: Picture, probabilities: Float32Array, novelty: np.float32) -> Prediction:
+        spec = self.manifest.novelty
+        return Prediction(
+            picture=picture,
+            probabilities=dict(zip(self.manifest.classes, map(float, probabilities), strict=True)),
+            novelty=None if spec is None else Novelty(float(novelty), spec.threshold),
+        )
+
+    def _targets(self, question: Question) -> Float32Array:
+        """What to differentiate: `[1, classes]`, or `[2, classes]` where `against` is to be subtracted."""
+        if question.against is not None and question.against == question.class_name:
+            raise QuestionError(f"'class' and 'against' are both {question.against!r}; ask about two classes")
+        rows = [self._one_hot(question.class_name)]
+        if question.against is not None:
+            rows.append(self._one_hot(question.against))
+        return np.stack(rows)
+
+    def _one_hot(self, class_name: str | None) -> Float32Array:
+        """The target `[classes]` of one class; None, all zeros, asks for the predicted one."""
+        classes = self.manifest.classes
+        if class_name is None:
+            return np.zeros(len(classes), np.float32)
+        if class_name not in classes:
+            raise UnknownNameError("class", class_name, classes)
+        return np.eye(len(classes), dtype=np.float32)[classes.index(class_name)]
+
+
+def _contrast(gradients: Float32Array) -> Float32Array:
+    """∂(y_a − y_b)/∂A `[h, w, K]` from ∂y_a/∂A and, where asked, ∂y_b/∂A `[T, h, w, K]`.
+
+    The gradient is linear in its target, so the predicted class can be contrasted before anyone knows which it is.
+    """
+    return gradients[0] if len(gradients) == 1 else gradients[0] - gradients[1]
+
+
+@asynccontextmanager
+async def _deadline(seconds: float) -> AsyncIterator[None]:
+    try:
+        with anyio.fail_after(seconds):
+            yield
+    except TimeoutError as error:
+        raise DeadlineExceededError(f"no result within {seconds:g} s") from error
+
+
+async def _in_thread(call: Callable[[], T]) -> T:
+    return await anyio.to_thread.run_sync(call)

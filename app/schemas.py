@@ -1,0 +1,138 @@
+"""The JSON contract of the HTTP interface, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Query(BaseModel):
+    # A misspelt parameter must not silently answer another question.
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PredictQuery(_Query):
+    """`/predict` takes no parameters."""
+
+
+class ExplainQuery(_Query):
+    """The query parameters of `/explain`."""
+
+    class_name: str | None = Field(None, alias="class", description="Class to explain; default: the predicted one")
+    against: str | None = Field(None, description="Explain why `class` and not this one")
+    method: str = Field("gradcam", description="CAM method")
+    format: str = Field("png", description="Format of the overlay: png, jpeg or webp")
+    alpha: float = Field(0.5, ge=0, le=1, description="Strength of the overlay; 0 gives the image back")
+    colormap: str = Field("jet", description="Colours of the overlay")
+
+
+class ModelRef(BaseModel):
+    name: str
+    version: int
+
+
+class NoveltyOut(BaseModel):
+    score: float
+    threshold: float
+    out_of_distribution: bool
+
+
+class ImageOut(BaseModel):
+    width: int
+    height: int
+    format: str
+
+
+class PredictionOut(BaseModel):
+    """The answer of `/predict`."""
+
+    id: str
+    model: ModelRef
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+    novelty: NoveltyOut | None
+    image: ImageOut
+    notice: str
+
+
+class HeatmapOut(BaseModel):
+    """The heatmap at the feature grid's size: `values` 0..1, row by row; `raw_max` in units of the logit."""
+
+    height: int
+    width: int
+    values: list[list[float]]
+    raw_max: float
+
+
+class OverlayOut(BaseModel):
+    """The encoded overlay; `data` is base64."""
+
+    media_type: str
+    width: int
+    height: int
+    data: str
+
+
+class ExplanationPart(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+
+    method: str
+    class_name: str = Field(alias="class")
+    against: str | None
+    layer: str
+    empty: bool
+    heatmap: HeatmapOut
+    overlay: OverlayOut
+
+
+class ExplanationOut(PredictionOut):
+    """The answer of `/explain`."""
+
+    explanation: ExplanationPart
+
+
+class ModelSummary(BaseModel):
+    """One model of the store; `version` is the one that is served, or None."""
+
+    name: str
+    version: int | None
+    versions: list[int]
+    device: str | None
+
+
+class ModelsOut(BaseModel):
+    """The answer of `/models`."""
+
+    models: list[ModelSummary]
+
+
+class ModelOut(ModelSummary):
+    """The answer of `/models/<name>`: the manifest's facts, without the file digests."""
+
+    created: str
+    classes: list[str]
+    input: dict[str, Any]
+    feature_layer: dict[str, Any]
+    temperature: float
+    novelty: dict[str, Any] | None
+    methods: list[str]
+    training: dict[str, Any] | None
+    metrics: dict[str, Any] | None
+    intended_use: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details; `error` repeats `detail` for clients that look there."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    error: str
+
+
+class Health(BaseModel):
+    status: str

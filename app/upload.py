@@ -1,0 +1,79 @@
+"""The image bytes inside a request body: a multipart field `file`, the raw bytes, or JSON `{"image": "<base64>"}`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import sys
+from collections.abc import AsyncGenerator
+
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from app.decoding import sniff
+from app.errors import MalformedBodyError, NoImageError
+
+_MAX_PARTS = 16
+
+
+async def image_bytes(body: bytes, headers: Headers) -> bytes:
+    """The encoded image in `body`.
+
+    What starts with an image's magic bytes is that image, whatever its content type says: `curl --data-binary` calls
+    everything a form.
+
+    Raises:
+        NoImageError: there is no image where one should be.
+        MalformedBodyError: the multipart form, the JSON or its base64 can't be read.
+    """
+    if not body:
+        raise NoImageError("the request has no body; send an image as form field 'file', as raw bytes, or in JSON")
+    if sniff(body) is not None:
+        return body
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        return await _from_form(body, headers)
+    if media_type == "application/json" or body.lstrip()[:1] == b"{":
+        return _from_json(body)
+    return body
+
+
+def _from_json(body: bytes) -> bytes:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise MalformedBodyError("the body is not valid JSON") from error
+    image = document.get("image") if isinstance(document, dict) else None
+    if not isinstance(image, str) or not image:
+        raise NoImageError('the JSON body holds no image; send {"image": "<base64>"}')
+    try:
+        # Line breaks are what `base64` prints; everything else outside of the alphabet is a mistake.
+        return base64.b64decode("".join(image.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MalformedBodyError("'image' is not valid base64") from error
+
+
+class _InMemoryParser(MultiPartParser):
+    """Starlette's parser, kept from writing to disk: the body is in memory already, and bounded."""
+
+    spool_max_size = sys.maxsize
+
+
+async def _from_form(body: bytes, headers: Headers) -> bytes:
+    async def stream() -> AsyncGenerator[bytes]:
+        yield body
+
+    try:
+        form = await _InMemoryParser(headers, stream(), max_files=_MAX_PARTS, max_fields=_MAX_PARTS).parse()
+    except MultiPartException as error:
+        raise MalformedBodyError(f"the multipart form can't be read: {error.message}") from error
+    try:
+        files = form.getlist("file")
+        if len(files) != 1:
+            raise NoImageError(f"the form has {len(files)} complete fields named 'file'; send exactly one")
+        if not isinstance(files[0], UploadFile):
+            raise NoImageError("the form field 'file' holds text, not a file")
+        return await files[0].read()
+    finally:
+        await form.close()
