@@ -1,0 +1,252 @@
+"""Write a classifier as an artefact: a SavedModel that explains itself, and the manifest that says what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from app.arrays import Float32Array, UInt8Array
+from app.artifact import DEFAULT_INTENDED_USE, FeatureLayer, InputSpec, Manifest, NoveltySpec, new_version, seal
+from app.geometry import Fit
+from scripts.dissection import Anatomy, Ending
+from scripts.errors import ExportError
+
+Preprocessing = Literal["none", "rescale", "tf", "caffe", "torch"]
+PREPROCESSINGS: tuple[Preprocessing, ...] = get_args(Preprocessing)
+TOLERANCE = 1e-5
+
+Reference = Callable[[UInt8Array], Float32Array]
+NoveltyScore = Callable[[Any, Any], Any]
+Judge = Callable[[Path], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """All that an artefact is made of.
+
+    `reference` maps uint8 images `[B, H, W, C]` to the probabilities `[B, classes]` that the SavedModel must
+    reproduce. `novelty_score` maps images (float32, 0..255) and features to a score `[B]`, with `novelty` saying what
+    it is; both or none. `judge` is given the finished entry before it is published, may add a report to it, and returns
+    the manifest's `metrics`.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    anatomy: Anatomy
+    reference: Reference
+    preprocessing: Preprocessing = "none"
+    fit: Fit = "squash"
+    temperature: float = 1.0
+    novelty_score: NoveltyScore | None = None
+    novelty: NoveltySpec | None = None
+    training: dict[str, Any] | None = None
+    intended_use: str = DEFAULT_INTENDED_USE
+    judge: Judge | None = None
+
+
+def preprocess(images: Any, mode: Preprocessing) -> Any:
+    """Images uint8 `[B, H, W, C]` to what the network was trained on, float32.
+
+    The modes are those of `keras.applications`: `tf` scales to -1..1, `caffe` is BGR minus the ImageNet mean, `torch`
+    scales to 0..1 and standardises by ImageNet's mean and deviation; `rescale` scales to 0..1.
+    """
+    values = tf.cast(images, tf.float32)
+    if mode == "none":
+        return values
+    if mode == "rescale":
+        return values / 255.0
+    if mode == "tf":
+        return values / 127.5 - 1.0
+    if mode == "caffe":
+        return values[..., ::-1] - tf.constant([103.939, 116.779, 123.68])
+    return (values / 255.0 - tf.constant([0.485, 0.456, 0.406])) / tf.constant([0.229, 0.224, 0.225])
+
+
+class Explainer:
+    """The three signatures of the artefact contract over one trunk and one head.
+
+    The gradient is taken here, at the features, when the graph is traced: a reloaded SavedModel can't be
+    differentiated reliably, and needn't be. Only the head is under the tape, so that explaining costs its backward
+    pass and nothing more.
+    """
+
+    def __init__(self, package: Package) -> None:
+        self._package = package
+        self._trunk, self._head = package.anatomy.trunk, package.anatomy.head
+
+    def save(self, entry: Path) -> None:
+        """Write the SavedModel into the folder `entry`."""
+        # A bare module that owns the variables: one that owned the Keras models would save every weight twice.
+        root = tf.Module()
+        root.model_variables = [v.value for part in (self._trunk, self._head) for v in part.variables]
+        tf.saved_model.save(root, str(entry), signatures=self.signatures())
+
+    def signatures(self) -> dict[str, Any]:
+        """The traced functions by signature name."""
+        height, width, channels = self._trunk.input_shape[1:]
+        images = tf.TensorSpec([None, height, width, channels], tf.uint8, name="images")
+        targets = tf.TensorSpec([None, None, len(self._package.classes)], tf.float32, name="targets")
+        class_index = tf.TensorSpec([None], tf.int32, name="class_index")
+        return {
+            "serving_default": tf.function(self.predict, input_signature=[images]),
+            "explain": tf.function(self.explain, input_signature=[images, class_index]),
+            "evidence": tf.function(self.evidence, input_signature=[images, targets]),
+        }
+
+    def predict(self, images: Any) -> dict[str, Any]:
+        features = self._features(images)
+        logits = tf.cast(self._head(features, training=False), tf.float32)
+        return {"probabilities": self._probabilities(logits), "novelty": self._novelty(images, features)}
+
+    def evidence(self, images: Any, targets: Any) -> dict[str, Any]:
+        features = self._features(images)
+        logits, gradients, _ = self._differentiate(features, targets)
+        return {
+            "probabilities": self._probabilities(logits),
+            "logits": logits,
+            "features": features,
+            "gradients": gradients,
+            "novelty": self._novelty(images, features),
+        }
+
+    def explain(self, images: Any, class_index: Any) -> dict[str, Any]:
+        features = self._features(images)
+        # tf.one_hot of -1 is all zeros, which asks for the predicted class.
+        targets = tf.one_hot(class_index, len(self._package.classes))[:, None]
+        logits, gradients, resolved = self._differentiate(features, targets)
+        weights = tf.reduce_mean(gradients[:, 0], axis=[1, 2])  # [B, K]
+        positive = tf.nn.relu(tf.einsum("bhwk,bk->bhw", features, weights))
+        heatmap = tf.math.divide_no_nan(positive, tf.reduce_max(positive, axis=[1, 2], keepdims=True))
+        return {
+            "probabilities": self._probabilities(logits),
+            "class_index": tf.argmax(resolved[:, 0], axis=-1, output_type=tf.int32),
+            "heatmap": heatmap,
+        }
+
+    def _features(self, images: Any) -> Any:
+        inputs = preprocess(images, self._package.preprocessing)
+        return tf.cast(self._trunk(inputs, training=False), tf.float32)
+
+    def _probabilities(self, logits: Any) -> Any:
+        return tf.nn.softmax(logits / self._package.temperature)
+
+    def _novelty(self, images: Any, features: Any) -> Any:
+        if self._package.novelty_score is None:
+            return tf.zeros(tf.shape(features)[:1])
+        return self._package.novelty_score(tf.cast(images, tf.float32), features)
+
+    def _differentiate(self, features: Any, targets: Any) -> tuple[Any, Any, Any]:
+        """Logits `[B, classes]`, gradients `[B, T, h, w, K]` of each target's score, and the targets resolved.
+
+        The head runs once, on features repeated for the T targets, so that one gradient answers them all. The targets
+        of a row depend on its logits where the predicted class is asked for; they are constants to the gradient.
+        """
+        count, classes = tf.shape(targets)[1], targets.shape[-1]
+        grid = features.shape[1:]
+        repeated = tf.repeat(features, count, axis=0)  # [B·T, h, w, K]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(repeated)
+            every = tf.cast(self._head(repeated, training=False), tf.float32)
+            logits = tf.reshape(every, [-1, count, classes])[:, 0]
+            predicted = tf.one_hot(tf.argmax(logits, axis=-1), classes)[:, None]
+            asked = tf.reduce_any(tf.not_equal(targets, 0.0), axis=-1, keepdims=True)
+            resolved = tf.stop_gradient(tf.where(asked, targets, predicted))
+            score = tf.reduce_sum(tf.reshape(resolved, [-1, classes]) * every)
+        gradients = tape.gradient(score, repeated, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return logits, tf.reshape(gradients, [-1, count, *grid]), resolved
+
+
+def pack(package: Package, store: Path, version: int | None = None) -> Path:
+    """Write `package` into `store` as a new version, and return its folder.
+
+    Before anything is published, the written SavedModel is loaded again and its predictions are compared with the
+    model's.
+
+    Raises:
+        ExportError: they differ by more than `TOLERANCE`, or the classes don't fit the logits.
+        ArtifactError: the name or the version can't be used.
+    """
+    _check_package(package)
+    height, width, channels = package.anatomy.trunk.input_shape[1:]
+    with new_version(store, package.name, version) as (entry, number):
+        Explainer(package).save(entry)
+        _prove(package, entry, (height, width, channels))
+        _, grid_height, grid_width, depth = package.anatomy.trunk.output_shape
+        manifest = Manifest(
+            name=package.name,
+            version=number,
+            created=datetime.now(UTC).replace(microsecond=0),
+            classes=package.classes,
+            input=InputSpec(height=height, width=width, channels=channels, fit=package.fit),
+            feature_layer=FeatureLayer(
+                name=package.anatomy.layer, height=grid_height, width=grid_width, channels=depth
+            ),
+            temperature=package.temperature,
+            novelty=package.novelty,
+            training=package.training,
+            intended_use=package.intended_use,
+        )
+        manifest = seal(entry, manifest)
+        if package.judge is not None:
+            seal(entry, manifest.model_copy(update={"metrics": package.judge(entry)}))
+    return store / package.name / str(number)
+
+
+def _check_package(package: Package) -> None:
+    height, width, channels = package.anatomy.trunk.input_shape[1:]
+    if None in (height, width):
+        raise ExportError(f"the model's input is {height} x {width}; a fixed size is needed, give it with --size")
+    if channels not in (1, 3):
+        raise ExportError(f"the model takes {channels} channels; images have 1 or 3")
+    if channels == 1 and package.preprocessing in ("caffe", "torch"):
+        raise ExportError(f"preprocessing {package.preprocessing!r} needs 3 channels; the model takes 1")
+    logits = package.anatomy.head.output_shape[-1]
+    if logits != len(package.classes):
+        raise ExportError(f"{len(package.classes)} class names for {logits} logits: {', '.join(package.classes)}")
+
+
+def _prove(package: Package, entry: Path, shape: tuple[int, int, int]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, *shape), np.uint8)
+    images[0] //= 4  # a dark one, and one without texture
+    images[1] = 128
+    served = tf.saved_model.load(str(entry))
+    actual = served.signatures["serving_default"](images=tf.constant(images))["probabilities"].numpy()
+    expected = package.reference(images)
+    worst = float(np.abs(actual - expected).max())
+    if not worst <= TOLERANCE:
+        raise ExportError(
+            f"the exported predictions differ from the model's by {worst:.2g}, more than {TOLERANCE:g}: nothing written"
+        )
+
+
+def keras_reference(model: keras.Model, ending: Ending, preprocessing: Preprocessing) -> Reference:
+    """The probabilities that `model` itself gives, by whichever way it ends.
+
+    Raises (when called):
+        ExportError: a model that should end in logits gives probabilities.
+    """
+
+    def probabilities(images: UInt8Array) -> Float32Array:
+        outputs = np.asarray(model(preprocess(images, preprocessing), training=False), np.float64)
+        if ending == "logits":
+            if (outputs >= 0).all() and np.allclose(outputs.sum(axis=-1), 1):
+                raise ExportError(
+                    "the model gives probabilities, but no softmax layer at its end could be found; a Grad-CAM needs "
+                    "the logits: end the model in a Dense or Softmax layer"
+                )
+            outputs = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+            outputs /= outputs.sum(axis=-1, keepdims=True)
+        elif ending == "logit":
+            outputs = 1 / (1 + np.exp(-outputs))
+        if outputs.shape[-1] == 1:
+            outputs = np.concatenate([1 - outputs, outputs], axis=-1)
+        return outputs.astype(np.float32)
+
+    return probabilities
