@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from app.arrays import UInt8Array
 from app.errors import CorruptImageError, ImageTooLargeError, NoImageError, UnsupportedImageError
-from app.geometry import Fit, Region, seen_region
+from app.geometry import Fit, seen_region
 
 # Pillow's own limit is one global for the process and ends in a warning; `decode` checks the caller's, before decoding.
 Image.MAX_IMAGE_PIXELS = None
@@ -111,14 +111,12 @@ def to_input(picture: Picture, *, width: int, height: int, channels: int, fit: F
     black; one channel is ITU-R 601 luma.
     """
     image = picture.image.convert("L") if channels == 1 else picture.image
-    region = seen_region(picture.width, picture.height, width, height, fit)
-    resized = _resize(image, region, width, height)
+    if fit == "pad":
+        resized = ImageOps.pad(image, (width, height), Image.Resampling.BILINEAR)
+    else:
+        region = seen_region(picture.width, picture.height, width, height, fit)
+        # Cropped first: the `box` of `resize` lets the filter reach over the box's edge, to what must not be seen.
+        box = (int(region.left), int(region.top), int(region.right), int(region.bottom))
+        resized = image.crop(box).resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(resized.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(height, width, channels)
-
-
-def _resize(image: Image.Image, region: Region, width: int, height: int) -> Image.Image:
-    if region.left >= 0 and region.top >= 0:
-        box = (region.left, region.top, region.right, region.bottom)
-        return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
-    return ImageOps.pad(image, (width, height), Image.Resampling.BILINEAR)

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from app import __version__, errors
 from app.analyzer import Analyzer
 from app.artifact import find_artifact
-from app.middleware import BodyLimit, RequestId
+from app.middleware import BodyLimit, LastResort, RequestId
 from app.routes import router
 from app.runtimes.base import Runtime
 from app.schemas import Problem
@@ -66,11 +66,11 @@ def create_app(settings: Settings | None = None, runtime: Runtime | None = None)
     app.state.analyzer = None
     app.include_router(router)
     app.add_middleware(BodyLimit, limit=settings.max_upload_bytes)
+    app.add_middleware(LastResort, respond=lambda scope, error: _on_anything_else(Request(scope), error))
     app.add_middleware(RequestId)
     app.add_exception_handler(errors.LightboxError, _on_lightbox_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameters)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_anything_else)
     return app
 
 

@@ -1,4 +1,4 @@
-"""What every request passes: an id, and a limit on its body's bytes. Plain ASGI."""
+"""What every request passes: an id, an answer whatever happens, and a limit on its body's bytes. Plain ASGI."""
 
 from __future__ import annotations
 
@@ -41,6 +41,36 @@ class RequestId:
             await send(message)
 
         await self._app(scope, receive, send_with_id)
+
+
+class LastResort:
+    """Answers with `respond(scope, error)` what nothing else has caught, once; the answer passes the id on.
+
+    Starlette's own last resort lies outside of all middleware and raises again after answering, so that the server
+    would log every failure twice and the answer would lack its id.
+    """
+
+    def __init__(self, app: App, respond: Callable[[Scope, Exception], App]) -> None:
+        self._app = app
+        self._respond = respond
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:  # the boundary: whatever it is, the process goes on serving
+            if started:
+                raise
+            await self._respond(scope, error)(scope, receive, send)
 
 
 class BodyLimit:

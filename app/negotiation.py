@@ -21,7 +21,7 @@ def best_type(accept: str | None, offered: Sequence[str]) -> str:
         return offered[0]
     try:
         # mimeparse prefers the last of equals.
-        best = mimeparse.best_match(list(reversed(offered)), accept)
+        best = mimeparse.best_match(list(reversed(offered)), accept.lower())
     except mimeparse.MimeTypeParseException as error:
         raise NotAcceptableError(f"the Accept header can't be read: {error}") from error
     if not best:

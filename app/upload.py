@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import AsyncGenerator
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -61,6 +62,11 @@ class _InMemoryParser(MultiPartParser):
 
 
 async def _from_form(body: bytes, headers: Headers) -> bytes:
+    # Starlette leaves out a part that was cut short, and leaves its file open.
+    boundary = parse_options_header(headers["content-type"])[1].get(b"boundary")
+    if boundary and b"--" + boundary + b"--" not in body:
+        raise MalformedBodyError("the multipart form is cut short: its closing boundary is missing")
+
     async def stream() -> AsyncGenerator[bytes]:
         yield body
 

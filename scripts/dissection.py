@@ -76,6 +76,8 @@ def dissect(model: keras.Model, layer: str | None = None) -> Anatomy:
         raise ExportError(f"the model has {len(model.outputs)} outputs; a classifier has one")
     if len(model.inputs[0].shape) != 4:
         raise ExportError(f"the model's input has shape {model.inputs[0].shape}; an image's is (batch, H, W, channels)")
+    if None in model.inputs[0].shape[1:]:
+        raise ExportError(f"the model's input has shape {model.inputs[0].shape}; give it a fixed size, with --size")
     steps: list[_Step] = []
     image = keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype)
     output = _replay(model, image, "", steps)
@@ -101,7 +103,7 @@ def _replay(model: Any, tensor: Any, prefix: str, steps: list[_Step]) -> Any:
         if isinstance(layer, keras.Model) and getattr(layer, "inputs", None) and len(args) == 1:
             tensor = _replay(layer, args[0], f"{path}/", steps)
         else:
-            tensor = layer(*args, **kwargs)
+            tensor = _distinct(layer, path, steps)(*args, **kwargs)
             steps.append(_Step(path, layer, args[0] if args else None, tensor))
         return tensor
 
@@ -112,6 +114,17 @@ def _replay(model: Any, tensor: Any, prefix: str, steps: list[_Step]) -> Any:
         # Layers are called in topological order, so the output of the last call is the model's.
         keras.models.clone_model(model, input_tensors=tensor, clone_function=lambda layer: layer, call_function=call)
     return tensor
+
+
+def _distinct(layer: Any, path: str, steps: list[_Step]) -> Any:
+    """`layer` itself, or its twin under another name where the flat graph has a layer of that name already."""
+    if not any(step.name == layer.name and step.layer is not layer for step in steps):
+        return layer
+    twin = type(layer).from_config({**layer.get_config(), "name": path.replace("/", "--")})
+    if layer.built:
+        twin.build_from_config(layer.get_build_config())
+        twin.set_weights(layer.get_weights())
+    return twin
 
 
 def _choose(steps: list[_Step], layer: str | None) -> _Step:

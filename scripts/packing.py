@@ -86,7 +86,10 @@ class Explainer:
         # A bare module that owns the variables: one that owned the Keras models would save every weight twice.
         root = tf.Module()
         root.model_variables = [v.value for part in (self._trunk, self._head) for v in part.variables]
-        tf.saved_model.save(root, str(entry), signatures=self.signatures())
+        try:
+            tf.saved_model.save(root, str(entry), signatures=self.signatures())
+        except AssertionError as error:  # how TensorFlow says that a graph holds state which nothing owns
+            raise ExportError("the model holds state that is no weight, such as random numbers at inference") from error
 
     def signatures(self) -> dict[str, Any]:
         """The traced functions by signature name."""
@@ -200,9 +203,7 @@ def pack(package: Package, store: Path, version: int | None = None) -> Path:
 
 
 def _check_package(package: Package) -> None:
-    height, width, channels = package.anatomy.trunk.input_shape[1:]
-    if None in (height, width):
-        raise ExportError(f"the model's input is {height} x {width}; a fixed size is needed, give it with --size")
+    channels = package.anatomy.trunk.input_shape[-1]
     if channels not in (1, 3):
         raise ExportError(f"the model takes {channels} channels; images have 1 or 3")
     if channels == 1 and package.preprocessing in ("caffe", "torch"):
@@ -210,6 +211,8 @@ def _check_package(package: Package) -> None:
     logits = package.anatomy.head.output_shape[-1]
     if logits != len(package.classes):
         raise ExportError(f"{len(package.classes)} class names for {logits} logits: {', '.join(package.classes)}")
+    if len(set(package.classes)) != logits or not all(package.classes):
+        raise ExportError(f"class names must be distinct and not empty: {', '.join(package.classes)}")
 
 
 def _prove(package: Package, entry: Path, shape: tuple[int, int, int]) -> None:

@@ -198,17 +198,18 @@ def _fine_tune(
         tuned.save(scratch / "epoch-0.keras")
     one_hot = np.eye(len(corpus.classes), dtype=np.float32)[corpus.labels]
     for epoch in range(len(history) + 1, recipe.epochs + 1):
-        losses = []
+        # Random numbers and running means depend on the epoch alone, so that a resumed run ends as a whole one does.
+        tuned.get_layer("dropout").seed_generator.state.assign([recipe.seed, epoch])
+        tuned.reset_metrics()
+        train_loss = 0.0
         for variants, indices in _epoch_batches(corpus, recipe, epoch):
             batch = np.stack([features[v][i] for v, i in zip(variants, indices, strict=True)]).astype(np.float32)
-            losses.append(float(tuned.train_on_batch(batch, one_hot[indices], sample_weight=corpus.weights[indices])))
-        history.append(
-            {"train_loss": float(np.mean(losses)), "validation_loss": _validation_loss(tuned, features, corpus)}
-        )
-        tqdm.write(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in history[-1].items()))
+            train_loss = float(tuned.train_on_batch(batch, one_hot[indices], sample_weight=corpus.weights[indices]))
+        history.append({"train_loss": train_loss, "validation_loss": _validation_loss(tuned, features, corpus)})
         tuned.save(scratch / f"epoch-{epoch}.keras")
         log.with_suffix(".partial").write_text(json.dumps(history))
         log.with_suffix(".partial").rename(log)
+        tqdm.write(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in history[-1].items()))
     best = min(range(len(history)), key=lambda i: history[i]["validation_loss"]) + 1 if history else 0
     return history, keras.models.load_model(scratch / f"epoch-{best}.keras")
 

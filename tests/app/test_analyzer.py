@@ -1,0 +1,137 @@
+"""Predict and explain, over a runtime that a reader can follow."""
+
+import anyio
+import numpy as np
+import pytest
+
+from app.analyzer import Analyzer, Question
+from app.artifact import NoveltySpec
+from app.errors import CorruptImageError, DeadlineExceededError, QuestionError, UnknownNameError
+from app.overlay import Style
+from tests.doubles import BrightnessRuntime, GatedRuntime, manifest
+from tests.pictures import constant, decoded, encoded
+
+
+def analyzer(runtime=None, *, timeout_s=10.0):
+    return Analyzer(runtime or BrightnessRuntime(), max_pixels=1_000_000, max_overlay_side=256, timeout_s=timeout_s)
+
+
+def explained(data, runtime=None, **question):
+    return anyio.run(analyzer(runtime).explain, data, Question(**question))
+
+
+BRIGHT = encoded(constant(255))
+DARK = encoded(constant(20))
+HALF = np.zeros((40, 60), np.uint8)
+HALF[:, 30:] = 255
+
+
+def test_a_prediction_names_every_class_in_logit_order():
+    """With the label of the most probable."""
+    prediction = anyio.run(analyzer().predict, BRIGHT)
+    assert list(prediction.probabilities) == ["dark", "middle", "bright"]
+    assert prediction.label == "bright"
+    assert prediction.probabilities["bright"] == pytest.approx(0.8)
+    assert (prediction.picture.width, prediction.picture.height) == (60, 40)
+
+
+@pytest.mark.parametrize(("data", "flagged"), [(BRIGHT, True), (DARK, False)])
+def test_novelty_above_the_threshold_is_out_of_distribution(data, flagged):
+    """The double's novelty is the brightness."""
+    runtime = BrightnessRuntime(manifest(novelty=NoveltySpec(method="brightness", threshold=0.5)))
+    novelty = anyio.run(analyzer(runtime).predict, data).novelty
+    assert novelty.out_of_distribution is flagged
+
+
+def test_a_model_without_novelty_says_none():
+    """Not zero: nobody measured it."""
+    assert anyio.run(analyzer().predict, BRIGHT).novelty is None
+
+
+def test_the_predicted_class_is_explained_unless_another_is_asked():
+    """`dark` is what speaks against brightness, so its map on a bright image is empty."""
+    assert explained(BRIGHT).class_name == "bright"
+    assert not explained(BRIGHT).heatmap.empty
+    other = explained(BRIGHT, class_name="dark")
+    assert other.class_name == "dark"
+    assert other.heatmap.empty
+
+
+def test_heat_lies_where_the_evidence_is():
+    """The right half is bright, and warm."""
+    heat = explained(encoded(HALF), class_name="bright").heatmap.values
+    assert heat[:, :3].max() == 0
+    assert heat[:, 5:].min() == 1
+
+
+@pytest.mark.parametrize("question", [{"class_name": "bright", "against": "dark"}, {"against": "dark"}])
+def test_contrast_is_the_difference_of_two_scores(question):
+    """∂bright - ∂dark is 2 everywhere, for the predicted class as for a named one."""
+    explanation = explained(BRIGHT, **question)
+    assert (explanation.class_name, explanation.against) == ("bright", "dark")
+    assert explanation.heatmap.raw_max == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("question", [{"class_name": "dark", "against": "dark"}, {"against": "bright"}])
+def test_a_class_against_itself_is_no_question(question):
+    """Named twice, or named and predicted."""
+    with pytest.raises(QuestionError):
+        explained(BRIGHT, **question)
+
+
+@pytest.mark.parametrize("question", [{"class_name": "x"}, {"against": "x"}, {"method": "x"}])
+def test_unknown_names_are_refused(question):
+    """With those that there are."""
+    with pytest.raises(UnknownNameError, match="valid: "):
+        explained(BRIGHT, **question)
+
+
+def test_the_overlay_is_drawn_on_the_original():
+    """In its size, reduced only where it is larger than the limit."""
+    assert decoded(explained(BRIGHT).overlay.data).shape == (40, 60, 3)
+    assert decoded(explained(encoded(constant(255, 300, 600))).overlay.data).shape == (128, 256, 3)
+
+
+def test_alpha_zero_gives_the_image_back():
+    """Through the whole pipeline."""
+    overlay = explained(encoded(HALF), style=Style(alpha=0)).overlay
+    assert (decoded(overlay.data) == HALF[..., None]).all()
+
+
+def test_an_image_that_can_not_be_decoded_never_reaches_the_model():
+    """The runtime is not asked."""
+    runtime = GatedRuntime()
+    with pytest.raises(CorruptImageError):
+        anyio.run(analyzer(runtime).predict, BRIGHT[:40])
+    assert not runtime.entered.is_set()
+
+
+def test_a_model_that_takes_too_long_is_not_waited_for():
+    """The deadline holds while the model computes."""
+    runtime = GatedRuntime()
+    try:
+        with pytest.raises(DeadlineExceededError, match=r"0\.2 s"):
+            anyio.run(analyzer(runtime, timeout_s=0.2).predict, BRIGHT)
+    finally:
+        runtime.gate.set()
+
+
+def test_the_event_loop_is_free_while_the_model_computes():
+    """Something else runs to its end in the meantime."""
+    runtime = GatedRuntime()
+
+    async def both():
+        order = []
+
+        async def predict():
+            await analyzer(runtime).predict(BRIGHT)
+            order.append("predicted")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(predict)
+            await anyio.to_thread.run_sync(runtime.entered.wait)
+            order.append("alive")
+            runtime.gate.set()
+        return order
+
+    assert anyio.run(both) == ["alive", "predicted"]

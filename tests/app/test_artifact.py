@@ -1,0 +1,175 @@
+"""Finding, verifying, reading and writing entries of the model store."""
+
+import json
+
+import pytest
+
+from app.artifact import (
+    Manifest,
+    find_artifact,
+    model_names,
+    model_versions,
+    new_version,
+    read_manifest,
+    seal,
+    verify_files,
+)
+from app.errors import ArtifactNotFoundError, DigestMismatchError, ManifestError
+from tests.doubles import manifest
+
+
+def write(store, version=None, name="double"):
+    with new_version(store, name, version) as (entry, number):
+        (entry / "variables").mkdir()
+        (entry / "variables" / "variables.index").write_bytes(b"index")
+        (entry / "saved_model.pb").write_bytes(b"graph")
+        seal(entry, manifest().model_copy(update={"name": name, "version": number}))
+    return store / name / str(number)
+
+
+def edit(entry, **changes):
+    path = entry / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_versions_count_up_and_the_highest_is_found(tmp_path):
+    """10 is above 9: versions are numbers, not text."""
+    assert [write(tmp_path).name for _ in range(2)] == ["1", "2"]
+    write(tmp_path, 9)
+    assert write(tmp_path).name == "10"
+    assert find_artifact(tmp_path, "double").name == "10"
+    assert find_artifact(tmp_path, "double", 2).name == "2"
+    assert model_versions(tmp_path, "double") == [1, 2, 9, 10]
+
+
+def test_what_is_no_version_is_not_seen(tmp_path):
+    """Half-written folders, files and other names don't count."""
+    write(tmp_path)
+    for name in ("0", "-1", "latest", ".partial-x", "007", "1e3"):
+        (tmp_path / "double" / name).mkdir()
+    (tmp_path / "double" / "5").write_text("a file")
+    (tmp_path / "empty").mkdir()
+    assert model_versions(tmp_path, "double") == [1]
+    assert model_names(tmp_path) == ["double"]
+
+
+def test_an_interrupted_export_leaves_nothing(tmp_path):
+    """Whatever ends the block, the store is as it was."""
+
+    def interrupted():
+        with new_version(tmp_path, "double") as (entry, _):
+            (entry / "saved_model.pb").write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list((tmp_path / "double").iterdir()) == []
+
+
+def test_an_existing_version_is_never_overwritten(tmp_path):
+    """A version means one thing for ever."""
+    write(tmp_path, 4)
+    with pytest.raises(ArtifactNotFoundError, match="exists already"), new_version(tmp_path, "double", 4):
+        pass
+
+
+@pytest.mark.parametrize("name", ["", "../evil", "a/b", ".hidden", "a b", "x" * 200])
+def test_names_that_are_paths_are_refused(tmp_path, name):
+    """A model's name becomes a folder."""
+    with pytest.raises(ManifestError, match="no model name"), new_version(tmp_path, name):
+        pass
+    with pytest.raises(ArtifactNotFoundError):
+        find_artifact(tmp_path, name)
+
+
+def test_what_is_missing_is_said_with_what_there_is(tmp_path):
+    """The store, the model, the version."""
+    with pytest.raises(ArtifactNotFoundError, match="no model store"):
+        find_artifact(tmp_path / "nowhere", "double")
+    write(tmp_path)
+    with pytest.raises(ArtifactNotFoundError, match="which holds: double"):
+        find_artifact(tmp_path, "other")
+    with pytest.raises(ArtifactNotFoundError, match=r"which holds: \[1\]"):
+        find_artifact(tmp_path, "double", 2)
+
+
+def test_a_sealed_entry_verifies(tmp_path):
+    """The manifest that is read is the one that was written, with every file's digest."""
+    entry = write(tmp_path)
+    read = read_manifest(entry)
+    assert sorted(read.files) == ["saved_model.pb", "variables/variables.index"]
+    verify_files(entry, read)
+
+
+def test_a_flipped_byte_is_found(tmp_path):
+    """And the message names the file."""
+    entry = write(tmp_path)
+    (entry / "variables" / "variables.index").write_bytes(b"Index")
+    with pytest.raises(DigestMismatchError, match=r"variables\.index"):
+        verify_files(entry, read_manifest(entry))
+
+
+def test_a_missing_file_is_found(tmp_path):
+    """And the message names the file."""
+    entry = write(tmp_path)
+    (entry / "saved_model.pb").unlink()
+    with pytest.raises(DigestMismatchError, match=r"saved_model\.pb is missing"):
+        verify_files(entry, read_manifest(entry))
+
+
+def test_a_manifest_must_cover_the_graph(tmp_path):
+    """An empty list of digests verifies nothing, and is refused."""
+    entry = write(tmp_path)
+    edit(entry, files={})
+    with pytest.raises(DigestMismatchError, match=r"no digest of saved_model\.pb"):
+        verify_files(entry, read_manifest(entry))
+
+
+def test_a_manifest_can_not_point_outside(tmp_path):
+    """Digests of other files of the machine are nobody's business."""
+    entry = write(tmp_path)
+    edit(entry, files=read_manifest(entry).files | {"../../../etc/passwd": "0" * 64})
+    with pytest.raises(DigestMismatchError, match="outside"):
+        verify_files(entry, read_manifest(entry))
+
+
+def test_pictures_of_patients_are_not_part_of_the_artefact(tmp_path):
+    """A model can be passed on without them."""
+    with new_version(tmp_path, "double") as (entry, _):
+        for name in ("report/films/0.jpg", "report/report.html"):
+            (entry / name).parent.mkdir(parents=True, exist_ok=True)
+            (entry / name).write_text("x")
+        assert list(seal(entry, manifest()).files) == ["report/report.html"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": []}, "classes"),
+        ({"classes": ["a", "a"]}, "distinct"),
+        ({"temperature": 0}, "temperature"),
+        ({"schema_version": 2}, "schema_version"),
+        ({"input": {"height": 8, "width": 8, "channels": 4, "fit": "crop"}}, "channels"),
+        ({"input": {"height": 8, "width": 8, "channels": 3, "fit": "stretch"}}, "fit"),
+        ({"files": {"saved_model.pb": "abc"}}, "files"),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_refused(tmp_path, changes, message):
+    """The message names the field."""
+    entry = write(tmp_path)
+    edit(entry, **changes)
+    with pytest.raises(ManifestError, match=message):
+        read_manifest(entry)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\ud800".encode("utf-8", "surrogatepass")])
+def test_a_manifest_that_is_no_json_object_is_refused(tmp_path, text):
+    """Whatever lies there instead."""
+    (tmp_path / "manifest.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ManifestError, match=r"manifest\.json"):
+        read_manifest(tmp_path)
+
+
+def test_a_manifest_survives_the_round_trip():
+    """JSON loses nothing of it."""
+    assert Manifest.model_validate_json(manifest().model_dump_json()) == manifest()

@@ -1,0 +1,30 @@
+"""Which part of an image the network sees."""
+
+import pytest
+
+from app.geometry import Region, seen_region
+
+
+@pytest.mark.parametrize(
+    ("fit", "expected"),
+    [
+        ("squash", Region(0, 0, 100, 60)),
+        ("crop", Region(20, 0, 80, 60)),
+        ("pad", Region(0, -20, 100, 80)),
+    ],
+)
+def test_a_wide_image_meets_a_square_input(fit, expected):
+    """Squashing sees all of it, cropping its middle, padding all of it and a margin."""
+    assert seen_region(100, 60, 8, 8, fit) == expected
+
+
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+def test_an_image_of_the_inputs_aspect_is_seen_whole(fit):
+    """No way of fitting changes an image that fits."""
+    assert seen_region(80, 40, 16, 8, fit) == Region(0, 0, 80, 40)
+
+
+def test_a_crop_keeps_at_least_one_pixel():
+    """A line one pixel high still has a region."""
+    region = seen_region(1000, 1, 224, 224, "crop")
+    assert (region.width, region.height) == (1, 1)

@@ -1,0 +1,130 @@
+"""Pixels and a heatmap to a picture: geometry and colours."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.errors import UnknownNameError
+from app.geometry import Region, seen_region
+from app.overlay import COLORMAPS, FORMATS, Style, coloured, render
+from tests.pictures import decoded, noise
+
+
+def drawn(image, heatmap, region=None, *, max_side=1024, **style):
+    region = region or Region(0, 0, image.width, image.height)
+    return render(image, np.asarray(heatmap, np.float32), region, Style(**style), max_side=max_side)
+
+
+def heat_of(overlay):
+    """The heat of a picture that was drawn with alpha 1 in grey: 0..255."""
+    return decoded(overlay.data)[..., 0].astype(float)
+
+
+@pytest.mark.parametrize(("width", "height"), [(90, 60), (60, 90), (64, 64)])
+@pytest.mark.parametrize("cell", [(1, 1), (2, 4), (4, 2), (3, 3)])
+def test_an_impulse_has_its_centroid_at_its_cells_centre(width, height, cell):
+    """Half-pixel centres: cell (i, j) lies at ((j+½)·W/w, (i+½)·H/h), for any aspect."""
+    heatmap = np.zeros((6, 6))
+    heatmap[cell] = 1
+    heat = heat_of(drawn(Image.new("L", (width, height)), heatmap, alpha=1.0, colormap="gray"))
+    rows, columns = np.indices(heat.shape) + 0.5
+    assert (heat * columns).sum() / heat.sum() == pytest.approx((cell[1] + 0.5) * width / 6, abs=1)
+    assert (heat * rows).sum() / heat.sum() == pytest.approx((cell[0] + 0.5) * height / 6, abs=1)
+
+
+@pytest.mark.parametrize("cell", [(0, 0), (0, 5), (5, 0), (5, 5)])
+def test_an_impulse_at_the_rim_is_hottest_at_its_cells_centre(cell):
+    """Nothing leaks beyond the image's edge, and nothing is shifted inwards."""
+    heatmap = np.zeros((6, 6))
+    heatmap[cell] = 1
+    heat = heat_of(drawn(Image.new("L", (60, 60)), heatmap, alpha=1.0, colormap="gray"))
+    rows, columns = np.indices(heat.shape) + 0.5
+    assert (heat * columns).sum() / heat.sum() == pytest.approx((cell[1] + 0.5) * 10, abs=1)
+    assert (heat * rows).sum() / heat.sum() == pytest.approx((cell[0] + 0.5) * 10, abs=1)
+
+
+def test_what_a_crop_did_not_see_stays_as_it_was():
+    """The margins are the image, untouched; the middle is not."""
+    pixels = noise(40, 100)
+    picture = decoded(drawn(Image.fromarray(pixels), np.ones((4, 4)), seen_region(100, 40, 8, 8, "crop")).data)
+    for margin in (slice(0, 30), slice(70, 100)):
+        assert (picture[:, margin] == pixels[:, margin, None]).all()
+    assert (picture[:, 30:70] != pixels[:, 30:70, None]).any(axis=-1).all()
+
+
+def test_padding_does_not_shift_the_heat():
+    """With the image in the middle half of a padded square, row 1 of 4 covers the image's upper half."""
+    heatmap = np.zeros((4, 4))
+    heatmap[1] = 1
+    heat = heat_of(
+        drawn(Image.new("L", (80, 40)), heatmap, seen_region(80, 40, 8, 8, "pad"), alpha=1.0, colormap="gray")
+    )
+    # The row of heat is centred on y = 10 and falls to nothing within a cell's height, 20 pixels.
+    expected = np.clip(1 - np.abs(np.arange(40) + 0.5 - 10) / 20, 0, 1) * 255
+    np.testing.assert_allclose(heat, np.repeat(expected[:, None], 80, axis=1), atol=2)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_alpha_zero_gives_the_image_back(mode):
+    """Byte for byte, grey or colour."""
+    pixels = noise(33, 57, 3 if mode == "RGB" else 0)
+    picture = decoded(drawn(Image.fromarray(pixels), np.random.default_rng(0).random((7, 7)), alpha=0.0).data)
+    expected = pixels if mode == "RGB" else np.repeat(pixels[..., None], 3, axis=-1)
+    assert (picture == expected).all()
+
+
+def test_the_blend_is_linear_in_alpha():
+    """overlay = (1 - alpha)·image + alpha·colour, within one grey level."""
+    image = Image.new("RGB", (8, 8), (100, 150, 200))
+    red = np.array(coloured(np.full((8, 8), 255, np.uint8), "jet"), float)
+    picture = decoded(drawn(image, np.ones((2, 2)), alpha=0.25).data)
+    np.testing.assert_allclose(picture, 0.75 * np.array([100, 150, 200]) + 0.25 * red, atol=1)
+
+
+def test_jet_runs_from_blue_to_red():
+    """Channels in RGB order, not BGR."""
+    cold, hot = np.asarray(coloured(np.array([[0, 255]], np.uint8), "jet"))[0]
+    assert cold[2] > 100
+    assert cold[0] == cold[1] == 0
+    assert hot[0] > 100
+    assert hot[1] == hot[2] == 0
+
+
+@pytest.mark.parametrize("colormap", COLORMAPS)
+def test_every_colormap_draws(colormap):
+    """Cold and hot differ in each."""
+    colours = np.asarray(coloured(np.array([[0, 255]], np.uint8), colormap)).astype(int)
+    assert abs(colours[0, 0] - colours[0, 1]).max() > 50
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_what_it_says(name):
+    """Media type, size and bytes agree."""
+    overlay = drawn(Image.new("L", (50, 30)), np.ones((2, 2)), format=name)
+    assert overlay.media_type == f"image/{name}"
+    assert (overlay.width, overlay.height) == (50, 30)
+    assert decoded(overlay.data).shape == (30, 50, 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((3000, 1500), (512, 256)), ((100, 400), (100, 400)), ((2000, 1), (512, 1))]
+)
+def test_the_longest_side_is_capped_and_the_aspect_kept(size, expected):
+    """A small image is not blown up."""
+    overlay = drawn(Image.new("L", size), np.ones((2, 2)), max_side=512)
+    assert (overlay.width, overlay.height) == expected
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+def test_the_thinnest_images_can_be_drawn(size, fit):
+    """One pixel is an image."""
+    overlay = drawn(Image.new("L", size), np.ones((7, 7)), seen_region(*size, 224, 224, fit), max_side=100)
+    assert decoded(overlay.data).shape == (overlay.height, overlay.width, 3)
+
+
+@pytest.mark.parametrize("style", [{"format": "bmp"}, {"colormap": "rainbow"}])
+def test_unknown_names_are_refused_with_the_valid_ones(style):
+    """At once, before anything is drawn."""
+    with pytest.raises(UnknownNameError, match="valid: "):
+        Style(**style)

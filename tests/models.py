@@ -1,0 +1,164 @@
+"""Tiny seeded Keras classifiers, one for every shape of model that the exporter promises to pack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from keras import layers
+
+SIDE = 16
+
+
+def randomised(model: keras.Model, seed: int = 0) -> keras.Model:
+    """`model` with every weight random, batch-norm statistics included, so that nothing is an identity by chance."""
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            randomised(layer, seed + 1)
+    model.set_weights([rng.uniform(0.05, 0.6, w.shape) - 0.25 * (w.ndim > 1) for w in model.get_weights()])
+    return model
+
+
+def gap_linear(classes: int = 3, activation: str | None = "softmax") -> keras.Model:
+    """conv, ReLU, global average pool, one dense layer: Grad-CAM has a closed form here."""
+    image = keras.Input((SIDE, SIDE, 3))
+    x = layers.Rescaling(1 / 255)(image)
+    x = layers.Conv2D(6, 3, strides=2, padding="same", activation="relu", name="features")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return randomised(keras.Model(image, layers.Dense(classes, activation=activation, name="top")(x)))
+
+
+def two_layer_head() -> keras.Model:
+    """A head with curvature, for finite differences."""
+    image = keras.Input((SIDE, SIDE, 3))
+    x = layers.Rescaling(1 / 255)(image)
+    x = layers.Conv2D(5, 3, strides=4, padding="same", activation="relu", name="features")(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(7, activation="tanh")(x)
+    return randomised(keras.Model(image, layers.Dense(3, activation="softmax")(x)))
+
+
+def batch_norm_dropout() -> keras.Model:
+    """Layers whose training mode would mix the rows of a batch."""
+    return randomised(
+        keras.Sequential(
+            [
+                keras.Input((SIDE, SIDE, 3)),
+                layers.Rescaling(1 / 255),
+                layers.Conv2D(6, 3, padding="same"),
+                layers.BatchNormalization(),
+                layers.ReLU(name="activated"),
+                layers.MaxPooling2D(),
+                layers.Conv2D(8, 3, padding="same", name="last_conv"),
+                layers.BatchNormalization(),
+                layers.ReLU(name="last_relu"),
+                layers.MaxPooling2D(),
+                layers.Dropout(0.5),
+                layers.GlobalAveragePooling2D(),
+                layers.Dropout(0.5),
+                layers.Dense(3, activation="softmax"),
+            ]
+        )
+    )
+
+
+def backbone(name: str = "back.bone") -> keras.Model:
+    """A base to nest; dots in its names."""
+    image = keras.Input((SIDE, SIDE, 3))
+    x = layers.Conv2D(6, 3, strides=2, activation="relu", name="conv.1")(image)
+    x = layers.Conv2D(8, 3, padding="same", name="conv.2")(x)
+    x = layers.BatchNormalization(name="norm.2")(x)
+    return keras.Model(image, layers.ReLU(name="relu.2")(x), name=name)
+
+
+def nested_once() -> keras.Model:
+    image = keras.Input((SIDE, SIDE, 3))
+    x = backbone()(layers.Rescaling(1 / 127.5, -1)(image))
+    x = layers.GlobalAveragePooling2D()(x)
+    return randomised(keras.Model(image, layers.Dense(3, activation="softmax")(x)))
+
+
+def nested_twice() -> keras.Model:
+    inner_image = keras.Input((SIDE, SIDE, 3))
+    inner = keras.Model(inner_image, layers.MaxPooling2D()(backbone()(inner_image)), name="middle")
+    image = keras.Input((SIDE, SIDE, 3))
+    x = layers.Flatten()(inner(layers.Rescaling(1 / 255)(image)))
+    x = layers.Dense(5, activation="relu")(x)
+    return randomised(keras.Model(image, layers.Dense(3, activation="softmax")(x)))
+
+
+def nested_in_sequential() -> keras.Model:
+    top = keras.Sequential([keras.Input((8,)), layers.Dense(4, activation="relu"), layers.Dense(3), layers.Softmax()])
+    stack = [keras.Input((SIDE, SIDE, 3)), layers.Rescaling(1 / 255), backbone(), layers.GlobalMaxPooling2D(), top]
+    return randomised(keras.Sequential(stack))
+
+
+def residual() -> keras.Model:
+    image = keras.Input((SIDE, SIDE, 3))
+    x = layers.Conv2D(6, 3, strides=2, padding="same", name="conv_a")(image / 255.0)
+    y = layers.Conv2D(6, 3, padding="same", activation="relu", name="conv_b")(x)
+    x = layers.Activation("relu", name="joined_relu")(layers.Add(name="joined")([x, y]))
+    return randomised(keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x))))
+
+
+def separate_activation() -> keras.Model:
+    image = keras.Input((SIDE, SIDE, 3))
+    x = layers.SeparableConv2D(6, 3, strides=2, activation="relu", name="features")(layers.Rescaling(1 / 255)(image))
+    x = layers.Dense(3)(layers.Dropout(0.2)(layers.Flatten()(x)))
+    return randomised(keras.Model(image, layers.Activation("softmax")(x)))
+
+
+def one_unit_sigmoid() -> keras.Model:
+    return gap_linear(1, "sigmoid")
+
+
+def grey() -> keras.Model:
+    stack = [
+        keras.Input((SIDE, SIDE, 1)),
+        layers.Rescaling(1 / 255),
+        layers.Conv2D(4, 3, activation="relu", name="features"),
+        layers.Flatten(),
+        layers.Dense(3, activation="softmax"),
+    ]
+    return randomised(keras.Sequential(stack))
+
+
+def repeated_names() -> keras.Model:
+    """Layers of nested models may share their names with the outer model's."""
+    image = keras.Input((SIDE, SIDE, 3))
+    twin = keras.Sequential([keras.Input((SIDE, SIDE, 4)), layers.Conv2D(5, 3, name="conv")], name="second")
+    x = twin(layers.Conv2D(4, 3, padding="same", name="conv")(layers.Rescaling(1 / 255)(image)))
+    return randomised(keras.Model(image, layers.Dense(3, activation="softmax")(layers.Flatten()(x))))
+
+
+def planted_square() -> keras.Model:
+    """Class `bright` is the sum of what is bright, by hand-set weights: no training, and one right answer."""
+    stack = [
+        keras.Input((32, 32, 3)),
+        layers.Conv2D(1, 4, strides=4, activation="relu", name="features"),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(2, activation="softmax"),
+    ]
+    model = keras.Sequential(stack)
+    kernel = np.full((4, 4, 3, 1), 1 / (255 * 48), np.float32)
+    model.set_weights([kernel, np.array([-0.2], np.float32), np.array([[-4.0, 4.0]], np.float32), np.zeros(2)])
+    return model
+
+
+PACKABLE: dict[str, tuple[Callable[[], keras.Model], str]] = {
+    # builder, the feature layer that the exporter must choose
+    "gap and linear": (gap_linear, "features"),
+    "logits": (lambda: gap_linear(activation=None), "features"),
+    "flatten and two dense": (two_layer_head, "features"),
+    "sequential, batch-norm, dropout": (batch_norm_dropout, "last_relu"),
+    "nested once, identity case": (nested_once, "relu.2"),
+    "nested twice": (nested_twice, "relu.2"),
+    "nested in sequential, nested head": (nested_in_sequential, "relu.2"),
+    "residual, operator preprocessing": (residual, "joined_relu"),
+    "separate softmax activation": (separate_activation, "features"),
+    "one-unit sigmoid": (one_unit_sigmoid, "features"),
+    "grey": (grey, "features"),
+    "names that repeat": (repeated_names, "second/conv"),
+}

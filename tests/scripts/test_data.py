@@ -1,0 +1,134 @@
+"""Data folders, and their splits."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.artifact import InputSpec
+from scripts.data import balancing_weights, class_names, digest, folds, read_films, read_pixels, split
+from scripts.errors import DataError
+from tests.films import write_folder, write_table
+
+
+def test_a_table_tells_label_patient_and_source(tmp_path):
+    """As metadata.csv says."""
+    films = read_films(write_table(tmp_path, patients=6, films_each=2))
+    assert len(films) == 12
+    assert {film.patient for film in films} == {f"p{i}" for i in range(6)}
+    assert {film.label for film in films} == {"bright", "dark"}
+    assert {film.source for film in films} == {"here", "there"}
+
+
+def test_sub_folders_are_classes(tmp_path):
+    """Where there is no table; what is no image is passed over."""
+    folder = write_folder(tmp_path, each=3)
+    (folder / "dark" / "notes.txt").write_text("x")
+    films = read_films(folder)
+    assert [film.label for film in films] == ["bright"] * 3 + ["dark"] * 3
+    assert films[0].patient == ""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_patient_is_in_two_parts(tmp_path, seed):
+    """And every film is in exactly one."""
+    films = read_films(write_table(tmp_path, patients=25, films_each=3))
+    parts = split(films, seed)
+    patients = [{films[i].patient for i in part} for part in (parts.train, parts.validation, parts.test)]
+    assert not patients[0] & patients[1]
+    assert not patients[0] & patients[2]
+    assert not patients[1] & patients[2]
+    assert sorted(parts.train + parts.validation + parts.test) == list(range(len(films)))
+    for part in (parts.train, parts.validation, parts.test):
+        assert {films[i].label for i in part} == {"bright", "dark"}
+
+
+def test_a_split_depends_on_the_seed_alone(tmp_path):
+    """The same seed, the same split."""
+    films = read_films(write_table(tmp_path, patients=25, films_each=2))
+    assert split(films, 3) == split(films, 3)
+    assert split(films, 3) != split(films, 4)
+
+
+def test_films_without_patients_are_split_one_by_one(tmp_path):
+    """Each is its own."""
+    assert sorted(len(part) for part in folds(read_films(write_folder(tmp_path, each=5)), 5, 0)) == [2] * 5
+
+
+def test_too_few_films_are_refused(tmp_path):
+    """With the number."""
+    with pytest.raises(DataError, match="can't be split"):
+        split(read_films(write_folder(tmp_path, each=1)), 0)
+
+
+def test_classes_are_sorted_or_as_asked(tmp_path):
+    """An order must name them all."""
+    films = read_films(write_folder(tmp_path, each=1))
+    assert class_names(films) == ("bright", "dark")
+    assert class_names(films, ["dark", "bright"]) == ("dark", "bright")
+    with pytest.raises(DataError, match="--classes"):
+        class_names(films, ["dark"])
+    with pytest.raises(DataError, match="two classes"):
+        class_names(films[:1])
+
+
+def test_the_digest_knows_bytes_and_labels_not_order(tmp_path):
+    """What the data was."""
+    films = read_films(write_folder(tmp_path, each=2))
+    assert digest(films) == digest(films[::-1])
+    assert digest(films) != digest(films[1:])
+    before = digest(films)
+    Image.new("L", (9, 9), 3).save(films[0].path)
+    assert digest(films) != before
+
+
+def test_balancing_gives_every_class_and_source_its_share(tmp_path):
+    """Of a class, each source weighs the same; of all, each class; the mean is 1."""
+    films = read_films(write_table(tmp_path, patients=9, films_each=2))
+    weights = np.array(balancing_weights(films))
+    assert weights.mean() == pytest.approx(1)
+    totals = {
+        (label, source): weights[[film.label == label and film.source == source for film in films]].sum()
+        for label in ("bright", "dark")
+        for source in ("here", "there")
+    }
+    assert len(set(np.round(list(totals.values()), 6))) == 1
+
+
+def test_pixels_are_those_that_the_service_would_see(tmp_path):
+    """One array for all films."""
+    films = read_films(write_folder(tmp_path, each=2))
+    pixels = read_pixels(films, InputSpec(height=8, width=8, channels=3, fit="crop"))
+    assert (pixels.shape, pixels.dtype) == ((4, 8, 8, 3), np.uint8)
+
+
+def test_films_that_can_not_be_read_are_all_named(tmp_path):
+    """Before hours are spent on the rest."""
+    folder = write_folder(tmp_path, each=3)
+    for name in ("bright/0.png", "dark/1.png"):
+        (folder / name).write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"(?s)2 films.*bright/0\.png.*dark/1\.png"):
+        read_pixels(read_films(folder), InputSpec(height=8, width=8, channels=3, fit="crop"))
+
+
+@pytest.mark.parametrize("rows", [None, [], [{"file": "x.png", "label": "a"}], [{"name": "x.png"}]])
+def test_a_folder_that_can_not_be_used_is_refused(tmp_path, rows):
+    """Absent, empty, naming files that aren't there, or without the columns."""
+    folder = tmp_path / "data"
+    if rows is not None:
+        folder.mkdir()
+        with (folder / "metadata.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0] if rows else ["file", "label"])
+            writer.writeheader()
+            writer.writerows(rows)
+    with pytest.raises(DataError):
+        read_films(folder)
+
+
+def test_the_real_films(films):
+    """1,521 of 989 patients, 160 with lung masks."""
+    read = read_films(films)
+    assert len(read) == 1521
+    assert len({film.patient for film in read}) == 989
+    assert sum(film.mask is not None for film in read) == 160
