@@ -1,0 +1,69 @@
+# Lightbox as an image: the service and its model store, without training code.
+#   docker build --target cpu -t lightbox:cpu .
+#   docker build --target gpu -t lightbox:gpu .
+# Any base with Python 3.11 or newer, its venv module and pip will do.
+ARG BASE_IMAGE=python:3.11-slim-bookworm
+
+FROM ${BASE_IMAGE} AS base
+RUN useradd --user-group --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin lightbox
+
+# pip stays outside the environment that it fills: a server needs none. Bytecode is compiled here because the service
+# can't write any, and without time stamps because a builder that rounds them would leave it stale.
+FROM base AS packages
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /build
+RUN python -m venv --without-pip /opt/venv
+
+FROM packages AS cpu-packages
+COPY requirements.lock .
+RUN python -m pip --python /opt/venv/bin/python install --no-compile --require-hashes -r requirements.lock \
+    && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
+
+FROM packages AS gpu-packages
+COPY requirements-gpu.lock .
+RUN python -m pip --python /opt/venv/bin/python install --no-compile --require-hashes -r requirements-gpu.lock \
+    && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
+
+# Modes are set because the service's user could not read a checkout made under a strict umask.
+FROM base AS files
+WORKDIR /srv/lightbox
+COPY app app
+COPY model_store model_store
+RUN python -m compileall -q --invalidation-mode unchecked-hash app \
+    && chmod -R u=rwX,go=rX .
+
+FROM base AS server
+WORKDIR /srv/lightbox
+# Matplotlib wants a folder that it can write to; the root filesystem may be read-only.
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    LIGHTBOX_HOST=0.0.0.0 \
+    LIGHTBOX_PORT=8000 \
+    LIGHTBOX_MODEL_STORE=/srv/lightbox/model_store
+USER 10001:10001
+EXPOSE 8000
+# http.client, as urllib would ask a configured proxy.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=90s --retries=3 CMD ["python", "-c", \
+    "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['LIGHTBOX_PORT']), timeout=4); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
+CMD ["python", "-m", "app"]
+
+FROM server AS cpu
+ENV TF_CPP_MIN_LOG_LEVEL=2
+COPY --from=cpu-packages /opt/venv /opt/venv
+COPY --from=files /srv/lightbox/model_store model_store
+COPY --from=files /srv/lightbox/app app
+
+# CUDA comes as wheels; the NVIDIA container runtime adds the driver, which these variables ask it for. Warnings are
+# shown: they tell why a GPU was not used.
+FROM server AS gpu
+ENV TF_CPP_MIN_LOG_LEVEL=1 \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=gpu-packages /opt/venv /opt/venv
+COPY --from=files /srv/lightbox/model_store model_store
+COPY --from=files /srv/lightbox/app app
+
+# Without --target: the CPU image.
+FROM cpu
