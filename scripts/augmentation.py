@@ -8,65 +8,107 @@ import math
 import numpy as np
 from PIL import Image, ImageFilter
 
-from app.arrays import UInt8Array
+from app.arrays import Float32Array, UInt8Array
 
 # Bumped when variants change, so that cached features of older ones are not used.
-REVISION = 1
+REVISION = 2
 
 
-def augment(pixels: UInt8Array, rng: np.random.Generator) -> UInt8Array:
-    """One random variant of `pixels`, uint8 `[H, W, C]`, of the same shape.
+def augment(
+    film: UInt8Array, rng: np.random.Generator, size: int, mask: UInt8Array | None = None
+) -> tuple[UInt8Array, UInt8Array | None]:
+    """One random variant of a square film, uint8 `[S, S]`, as uint8 `[size, size]`; its lung mask moves with it.
 
-    Position: rotation ±8°, scale 0.85-1.2, aspect ±8 %, shift ±6 %, a mirror image one time in two. Exposure: gamma
-    0.6-1.6, contrast, brightness. Machine and archive: blur, JPEG, noise. Markers: a border or a corner erased.
+    Position: scale 0.85-1.25, aspect ±10 %, rotation ±8°, shift ±6 %, a mirror image one time in two. Exposure:
+    equalised, gamma 0.55-1.8, contrast 0.7-1.4, brightness ±12 %. Markers: borders and corners erased, a patch of
+    letters. Machine and archive: blur or sharpening, resampling, noise, JPEG.
     """
-    image = Image.fromarray(pixels[..., 0])  # films are grey
-    image = _moved(image, rng)
-    if rng.random() < 0.5:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    coefficients = _random_affine(film.shape[0], size, rng)
+    moved = _moved(film, coefficients, size, int(rng.choice([0, 0, 0, film.mean()])))
+    values = _marked(_exposed(moved, rng), rng)
+    grey = _archived((values * 255).astype(np.uint8), rng)
+    return grey, None if mask is None else _moved(mask, coefficients, size, 0)
+
+
+def _random_affine(side: int, size: int, rng: np.random.Generator) -> tuple[float, ...]:
+    """Coefficients that map a pixel of the variant to one of the film, as Pillow's affine transform takes them."""
+    zoom, aspect = math.exp(rng.uniform(-0.22, 0.16)), math.exp(rng.uniform(-0.1, 0.1))
+    angle = math.radians(rng.uniform(-8, 8))
+    shift_x, shift_y = rng.uniform(-0.06, 0.06, 2) * side
+    mirror = -1.0 if rng.random() < 0.5 else 1.0
+    across, down = zoom * aspect * side / size, zoom / aspect * side / size
+    a, b = mirror * across * math.cos(angle), -down * math.sin(angle)
+    d, e = mirror * across * math.sin(angle), down * math.cos(angle)
+    half = size / 2
+    return (a, b, side / 2 + shift_x - (a + b) * half, d, e, side / 2 + shift_y - (d + e) * half)
+
+
+def _moved(film: UInt8Array, coefficients: tuple[float, ...], size: int, fill: int) -> UInt8Array:
+    image = Image.fromarray(film)
+    reduction = film.shape[0] / size
+    if reduction > 1.2:  # the transform takes single pixels: smooth what it would skip
+        image = image.filter(ImageFilter.GaussianBlur(0.3 * reduction))
+    affine = Image.Transform.AFFINE
+    return np.asarray(image.transform((size, size), affine, coefficients, Image.Resampling.BILINEAR, fillcolor=fill))
+
+
+def _exposed(film: UInt8Array, rng: np.random.Generator) -> Float32Array:
+    values = film.astype(np.float32) / 255
+    if rng.random() < 0.25:
+        share = 0.5 if rng.random() < 0.5 else 1.0
+        values = share * _equalised(film) + (1 - share) * values
+    if rng.random() < 0.8:
+        values = values ** math.exp(rng.uniform(-0.6, 0.6))
+    if rng.random() < 0.6:
+        values = (values - 0.5) * math.exp(rng.uniform(-0.35, 0.35)) + 0.5 + rng.uniform(-0.12, 0.12)
+    return np.clip(values, 0, 1, dtype=np.float32)
+
+
+def _equalised(film: UInt8Array) -> Float32Array:
+    """Global histogram equalisation, 0..1."""
+    counts = np.bincount(film.ravel(), minlength=256)
+    return ((counts.cumsum() - counts / 2) / film.size).astype(np.float32)[film]
+
+
+def _marked(values: Float32Array, rng: np.random.Generator) -> Float32Array:
+    """Borders and corners in one grey, and a patch of letters: where hospitals put theirs."""
+    marked = values.copy()
+    size = len(marked)
     if rng.random() < 0.3:
-        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.2)))
-    values = _exposed(np.asarray(image, np.float32) / 255, rng)
-    if rng.random() < 0.3:
-        values = values + rng.normal(0, rng.uniform(0.005, 0.03), values.shape)
+        level = rng.choice([0, 0, 1, rng.random()])
+        top, bottom, left, right = rng.integers(0, size // 9, 4)
+        for edge in (np.s_[:top], np.s_[size - bottom :], np.s_[:, :left], np.s_[:, size - right :]):
+            marked[edge] = level
+    for down in (np.s_[: size // 5], np.s_[size - size // 5 :]):
+        for across in (np.s_[: size // 5], np.s_[size - size // 5 :]):
+            if rng.random() < 0.15:
+                height, width = rng.integers(size // 12, size // 5, 2)
+                corner = marked[down, across]
+                rows = np.s_[:height] if down.start is None else np.s_[len(corner) - height :]
+                columns = np.s_[:width] if across.start is None else np.s_[len(corner) - width :]
+                corner[rows, columns] = rng.choice(np.array([0, rng.random(), np.median(values)]))
+    if rng.random() < 0.15:
+        height, width = rng.integers(size // 56, size // 16), rng.integers(size // 37, size // 8)
+        top, left = rng.integers(0, size // 5), rng.integers(0, size - width)
+        letters = rng.random((height, width)) < 0.5
+        marked[top : top + height, left : left + width] = letters * rng.uniform(0.7, 1)
+    return marked
+
+
+def _archived(grey: UInt8Array, rng: np.random.Generator) -> UInt8Array:
+    image = Image.fromarray(grey)
     if rng.random() < 0.4:
-        values = _erased(values, rng)
-    grey = (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
-    if rng.random() < 0.3:
-        grey = _recompressed(grey, int(rng.integers(35, 90)))
-    return np.repeat(grey[..., None], pixels.shape[-1], axis=-1)
-
-
-def _moved(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    width, height = image.size
-    angle, scale = math.radians(rng.uniform(-8, 8)), rng.uniform(0.85, 1.2)
-    aspect = math.sqrt(1 + rng.uniform(-0.08, 0.08))
-    x, y = width / 2 * (1 + rng.uniform(-0.12, 0.12)), height / 2 * (1 + rng.uniform(-0.12, 0.12))
-    a, b = math.cos(angle) / (scale * aspect), math.sin(angle) / (scale * aspect)
-    d, e = -math.sin(angle) / (scale / aspect), math.cos(angle) / (scale / aspect)
-    coefficients = (a, b, x - a * width / 2 - b * height / 2, d, e, y - d * width / 2 - e * height / 2)
-    return image.transform(image.size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
-
-
-def _exposed(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    values = values ** math.exp(rng.uniform(math.log(0.6), math.log(1.6)))
-    return (values - 0.5) * rng.uniform(0.7, 1.3) + 0.5 + rng.uniform(-0.1, 0.1)
-
-
-def _erased(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A band along one side, or a corner, in one grey: where hospitals put their letters."""
-    height, width = values.shape
-    rows, columns = int(height * rng.uniform(0.03, 0.2)), int(width * rng.uniform(0.03, 0.2))
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.6)))
+    elif rng.random() < 0.2:
+        image = image.filter(ImageFilter.UnsharpMask(rng.uniform(1, 3), int(rng.uniform(50, 200)), 0))
+    if rng.random() < 0.2:
+        side = int(len(grey) * rng.uniform(0.45, 0.9))
+        image = image.resize((side, side), Image.Resampling.BILINEAR).resize(image.size, Image.Resampling.BILINEAR)
+    if rng.random() < 0.4:
+        noisy = np.asarray(image) + rng.normal(0, rng.uniform(1, 9), grey.shape)
+        image = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
     if rng.random() < 0.5:
-        rows, columns = (rows, width) if rng.random() < 0.5 else (height, columns)
-    top = 0 if rng.random() < 0.5 else height - rows
-    left = 0 if rng.random() < 0.5 else width - columns
-    erased = values.copy()
-    erased[top : top + rows, left : left + columns] = rng.uniform(0, 0.6)
-    return erased
-
-
-def _recompressed(grey: UInt8Array, quality: int) -> UInt8Array:
-    buffer = io.BytesIO()
-    Image.fromarray(grey).save(buffer, "JPEG", quality=quality)
-    return np.asarray(Image.open(buffer))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=int(rng.integers(30, 95)))
+        image = Image.open(buffer)
+    return np.asarray(image)

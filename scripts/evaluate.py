@@ -15,7 +15,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
 from tqdm import tqdm
 
-from app.arrays import Float32Array, UInt8Array
+from app.arrays import Float32Array
+from app.artifact import read_manifest
 from app.errors import ArtifactError
 from app.runtimes.tensorflow import TensorFlowRuntime
 from scripts.data import Film, digest, read_films, read_pixels
@@ -25,12 +26,16 @@ from scripts.report import write_films, write_report
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What a model answered: `probabilities` `[N, classes]` for `films`, whose true classes are `labels` `[N]`."""
+    """What a model answered to `films`.
+
+    `labels` `[N]` are the true classes, `probabilities` `[N, classes]` and `novelty` `[N]` the answers.
+    """
 
     films: Sequence[Film]
     classes: tuple[str, ...]
     labels: np.ndarray
     probabilities: Float32Array
+    novelty: Float32Array
 
     @property
     def predicted(self) -> np.ndarray:
@@ -38,11 +43,8 @@ class Results:
         return np.asarray(self.probabilities.argmax(axis=-1))
 
 
-def judge(entry: Path, films: Sequence[Film], out: Path) -> dict[str, Any]:
-    """Run the artefact `entry`, as it is served, over `films`; write figures and report into `out`; return the figures.
-
-    `out` gets `metrics.json`, `report.html`, and in `films/` the misclassified films with their heatmaps: pictures of
-    patients, kept apart.
+def run(entry: Path, films: Sequence[Film]) -> Results:
+    """What the artefact `entry`, as it is served, answers to `films`.
 
     Raises:
         DataError: the films' labels are not among the model's classes, or films can't be decoded.
@@ -53,26 +55,32 @@ def judge(entry: Path, films: Sequence[Film], out: Path) -> dict[str, Any]:
     if unknown := sorted({film.label for film in films} - set(classes)):
         raise DataError(f"the films have labels that the model does not know: {', '.join(unknown)}")
     pixels = read_pixels(films, runtime.manifest.input)
-    results = Results(
+    starts = range(0, len(pixels), 16)
+    scores = [runtime.predict(pixels[s : s + 16]) for s in tqdm(starts, desc="predicting", unit="batch")]
+    return Results(
         films=films,
         classes=classes,
         labels=np.array([classes.index(film.label) for film in films]),
-        probabilities=_probabilities(runtime, pixels),
+        probabilities=np.concatenate([batch.probabilities for batch in scores]),
+        novelty=np.concatenate([batch.novelty for batch in scores]),
     )
-    figures = {"data": {"sha256": digest(films), "films": len(films)}} | metrics(results)
+
+
+def misclassified(results: Results) -> list[Film]:
+    """The films that the model got wrong, those first of which it was most certain."""
+    wrong = np.flatnonzero(results.predicted != results.labels)
+    return [results.films[i] for i in wrong[np.argsort(-results.probabilities[wrong].max(axis=-1))]]
+
+
+def write(out: Path, entry: Path, figures: dict[str, Any], wrong: Sequence[tuple[Path, list[Film]]]) -> None:
+    """Write `metrics.json`, `report.html`, and into `films/` the `wrong` films of each artefact, with heatmaps.
+
+    `films/` shows patients; it stays apart.
+    """
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    write_report(out / "report.html", runtime.manifest, figures)
-    wrong = np.flatnonzero(results.predicted != results.labels)
-    by_confidence = wrong[np.argsort(-results.probabilities[wrong].max(axis=-1))]
-    write_films(out / "films", runtime, [films[i] for i in by_confidence])
-    return figures
-
-
-def _probabilities(runtime: TensorFlowRuntime, pixels: UInt8Array) -> Float32Array:
-    starts = range(0, len(pixels), 16)
-    scores = [runtime.predict(pixels[s : s + 16]) for s in tqdm(starts, desc="predicting", unit="batch")]
-    return np.concatenate([batch.probabilities for batch in scores])
+    write_report(out / "report.html", read_manifest(entry), figures)
+    write_films(out / "films", [(TensorFlowRuntime(path), films) for path, films in wrong])
 
 
 def metrics(results: Results) -> dict[str, Any]:
@@ -134,7 +142,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder for the report")
     options = parser.parse_args(arguments)
     try:
-        figures = judge(options.model, read_films(options.data), options.out)
+        films = read_films(options.data)
+        results = run(options.model, films)
+        figures = {"data": {"sha256": digest(films), "films": len(films)}} | metrics(results)
+        write(options.out, options.model, figures, [(options.model, misclassified(results))])
     except (ScriptError, ArtifactError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1

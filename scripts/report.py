@@ -28,14 +28,18 @@ def write_report(path: Path, manifest: Manifest, figures: dict[str, Any]) -> Non
     path.write_text(page, encoding="utf-8")
 
 
-def write_films(folder: Path, runtime: Runtime, films: Sequence[Film]) -> None:
-    """Write each of `films` with the Grad-CAM of the class that was predicted, and of its true class, and a page.
+def write_films(folder: Path, wrong: Sequence[tuple[Runtime, Sequence[Film]]]) -> None:
+    """Write the `wrong` films of each model, with the Grad-CAMs of the predicted and of the true class, and a page.
 
     The most instructive picture of a classifier is a film that it got wrong, with what it looked at.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    entries = [_write_film(folder, runtime, film, number) for number, film in enumerate(tqdm(films, desc="heatmaps"))]
-    page = _templates.get_template("films.html").render(manifest=runtime.manifest, entries=entries)
+    pairs = [(runtime, film) for runtime, films in wrong for film in films]
+    entries = [
+        _write_film(folder, runtime, film, number)
+        for number, (runtime, film) in enumerate(tqdm(pairs, desc="heatmaps", unit="film"))
+    ]
+    page = _templates.get_template("films.html").render(manifest=wrong[0][0].manifest, entries=entries)
     (folder / "index.html").write_text(page, encoding="utf-8")
 
 

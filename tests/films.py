@@ -25,8 +25,11 @@ def write_folder(root: Path, *, each: int) -> Path:
     return folder
 
 
-def write_table(root: Path, *, patients: int, films_each: int) -> Path:
-    """A data folder with a metadata.csv; the sources are of unequal size in each class."""
+def write_table(root: Path, *, patients: int, films_each: int, masks: bool = False) -> Path:
+    """A data folder with a metadata.csv; the sources are of unequal size in each class.
+
+    With `masks`, the left half of each film is bright tissue, and its mask says that it is lung.
+    """
     folder = root / "table"
     folder.mkdir()
     rows = []
@@ -34,9 +37,16 @@ def write_table(root: Path, *, patients: int, films_each: int) -> Path:
         for number in range(films_each):
             name = f"{patient}-{number}.png"
             label = "bright" if patient % 2 else "dark"
-            _film(label, patient * 10 + number).save(folder / name)
+            film = _film(label, patient * 10 + number)
+            if masks:
+                film.paste(230, (0, 0, film.width // 2, film.height))
+                mask = Image.new("L", film.size)
+                mask.paste(255, (0, 0, film.width // 2, film.height))
+                mask.save(folder / f"mask-{name}")
+            film.save(folder / name)
             source = "here" if (patient // 2 + number) % 3 else "there"
-            rows.append({"file": name, "label": label, "patient": f"p{patient}", "source": source})
+            row = {"file": name, "label": label, "patient": f"p{patient}", "source": source}
+            rows.append(row | {"lung_mask": f"mask-{name}" if masks else ""})
     with (folder / "metadata.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()

@@ -14,14 +14,15 @@ def build(_weights: str) -> keras.Model:
     """Seeded, for 32 x 32 pixels."""
     keras.utils.set_random_seed(5)
     image = keras.Input((32, 32, 3))
-    x = layers.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="low")(image)
+    x = layers.Rescaling(1 / 127.5, -1, name="scale")(image)
+    x = layers.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="low")(x)
     x = layers.Conv2D(6, 3, strides=2, padding="same", activation="relu", name="high")(x)
     return keras.Model(image, x, name="tiny")
 
 
 def register() -> None:
     """Make `--backbone tiny` known."""
-    networks.BACKBONES["tiny"] = networks.Backbone(build, 32, "low", "tf")
+    networks.BACKBONES["tiny"] = networks.Backbone(build, 32, "low")
 
 
 if __name__ == "__main__":

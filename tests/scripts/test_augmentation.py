@@ -6,29 +6,40 @@ from scripts.augmentation import augment
 from tests.pictures import noise
 
 
-def variants(count, pixels):
-    return [augment(pixels, np.random.default_rng(seed)) for seed in range(count)]
+def variants(count, film, size, mask=None):
+    return [augment(film, np.random.default_rng(seed), size, mask) for seed in range(count)]
 
 
-def test_a_variant_is_a_film_of_the_same_shape():
-    """Grey stays grey, in the same range."""
-    pixels = np.repeat(noise(32, 32)[..., None], 3, axis=-1)
-    for variant in variants(20, pixels):
-        assert (variant.shape, variant.dtype) == (pixels.shape, np.uint8)
-        assert (variant[..., 0] == variant[..., 2]).all()
+def test_a_variant_is_a_film_of_the_size_asked():
+    """Grey, 8 bits, whatever was drawn."""
+    for film, mask in variants(40, noise(64, 64), 48):
+        assert (film.shape, film.dtype) == ((48, 48), np.uint8)
+        assert mask is None
 
 
 def test_a_variant_depends_on_its_seed_alone():
     """Training can be repeated."""
-    pixels = noise(32, 32, 1)
-    first, second = variants(2, pixels), variants(2, pixels)
-    assert (first[0] == second[0]).all()
-    assert (first[0] != first[1]).any()
+    (first, _), (second, _) = variants(2, noise(64, 64), 48)
+    (again, _), _ = variants(2, noise(64, 64), 48)
+    assert (first == again).all()
+    assert (first != second).any()
 
 
-def test_variants_keep_what_is_in_the_middle():
-    """A disc stays where it was, within the shift, the scale and the rotation that are allowed, or their mirror."""
-    rows, columns = np.indices((64, 64))
-    disc = (((rows - 32) ** 2 + (columns - 32) ** 2 < 100) * 200).astype(np.uint8)[..., None]
-    for variant in variants(30, disc):
-        assert variant[28:36, 28:36].mean() > variant.mean()
+def test_the_mask_moves_with_the_film():
+    """Where the mask is, the disc is, wherever both were moved; only markers and noise fall out of step."""
+    rows, columns = np.indices((128, 128))
+    disc = (((rows - 50) ** 2 + (columns - 70) ** 2 < 400) * 255).astype(np.uint8)
+    agreements = []
+    for film, mask in variants(40, disc // 2 + 40, 96, disc):
+        inside, outside = film[mask > 200].mean(), film[mask < 50].mean()
+        agreements.append(inside > outside)
+        assert 0.04 < (mask > 127).mean() < 0.2
+    assert np.mean(agreements) > 0.9
+
+
+def test_half_of_the_variants_are_mirrored():
+    """A left half that is bright turns up on the right about as often."""
+    film = np.full((64, 64), 30, np.uint8)
+    film[:, :32] = 200
+    left = [variant[:, :16].mean() > variant[:, -16:].mean() for variant, _ in variants(200, film, 32)]
+    assert 0.35 < np.mean(left) < 0.65

@@ -1,0 +1,131 @@
+"""Keras layers that the shipped networks are made of, beyond Keras's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow converts RGB to grey
+_FLOOR = 1e-3  # a gate that is shut everywhere must not divide by zero
+
+
+@keras.saving.register_keras_serializable("lightbox")
+class Equalise(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """Contrast-limited adaptive histogram equalisation: images 0..255 `[B, H, W, C]` to grey 0..255, in C equal
+    channels.
+
+    Pizer et al., "Adaptive histogram equalization and its variations", Comput. Vis. Graph. Image Process. 39 (1987)
+    355-368; Zuiderveld, Graphics Gems IV (1994). Each of `tiles` x `tiles` tiles has its histogram of 256 bins clipped
+    at `clip` times its mean, the excess spread evenly; between the tiles' centres the mappings are interpolated.
+    H and W must be multiples of `tiles`.
+    """
+
+    def __init__(self, tiles: int = 8, clip: float = 2.0, **options: Any) -> None:
+        super().__init__(**options)
+        self.tiles = tiles
+        self.clip = clip
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "tiles": self.tiles, "clip": self.clip}
+
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
+        return input_shape
+
+    def build(self, input_shape: tuple[Any, ...]) -> None:
+        for side in input_shape[1:3]:
+            if side % self.tiles:
+                raise ValueError(f"Equalise needs sides that are multiples of {self.tiles}; got {input_shape[1:3]}")
+
+    def call(self, images: Any) -> Any:
+        height, width, channels = images.shape[1:]
+        grey = tf.tensordot(images, tf.constant(_LUMA), 1) if channels == 3 else images[..., 0]
+        level = tf.cast(tf.clip_by_value(tf.round(grey), 0.0, 255.0), tf.int32)  # [B, H, W]
+        mappings = self._mappings(level, height, width)  # [B, tiles², 256]
+        rows, columns = self._neighbours(height), self._neighbours(width)
+        equalised = tf.zeros_like(grey)
+        for row, row_weight in rows:
+            for column, column_weight in columns:
+                tile = row[:, None] * self.tiles + column[None, :]  # [H, W]
+                index = tf.reshape(tile[None] * 256 + level, [-1, height * width])
+                flat = tf.reshape(mappings, [-1, self.tiles * self.tiles * 256])
+                value = tf.reshape(tf.gather(flat, index, batch_dims=1), [-1, height, width])
+                equalised += value * (row_weight[:, None] * column_weight[None, :])
+        return tf.repeat(equalised[..., None], channels, axis=-1)
+
+    def _mappings(self, level: Any, height: int, width: int) -> Any:
+        area = (height // self.tiles) * (width // self.tiles)
+        rows = np.arange(height) // (height // self.tiles)
+        columns = np.arange(width) // (width // self.tiles)
+        tile = (rows[:, None] * self.tiles + columns[None, :]).astype(np.int32)
+        bins = tf.reshape(tile[None] * 256 + level, [tf.shape(level)[0], -1])
+        counts = tf.math.bincount(bins, minlength=self.tiles**2 * 256, maxlength=self.tiles**2 * 256, axis=-1)
+        histogram = tf.reshape(tf.cast(counts, tf.float32), [-1, self.tiles**2, 256])
+        limit = self.clip * area / 256
+        excess = tf.reduce_sum(tf.maximum(histogram - limit, 0.0), axis=-1, keepdims=True)
+        clipped = tf.minimum(histogram, limit) + excess / 256
+        return tf.cumsum(clipped, axis=-1) * (255.0 / area)
+
+    def _neighbours(self, side: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each pixel along a side, the two nearest tiles and their weights."""
+        place = np.clip((np.arange(side) + 0.5) * self.tiles / side - 0.5, 0, self.tiles - 1)
+        low = np.floor(place).astype(np.int32)
+        share = (place - low).astype(np.float32)
+        return [(low, 1 - share), (np.minimum(low + 1, self.tiles - 1), share)]
+
+
+@keras.saving.register_keras_serializable("lightbox")
+class Affine(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """scale · x + offset for each of the last axis' entries, not trained: `[..., K]` to `[..., K]`."""
+
+    def build(self, input_shape: tuple[Any, ...]) -> None:
+        depth = input_shape[-1]
+        self.scale = self.add_weight(name="scale", shape=(depth,), initializer="ones", trainable=False)
+        self.offset = self.add_weight(name="offset", shape=(depth,), initializer="zeros", trainable=False)
+
+    def call(self, inputs: Any) -> Any:
+        return inputs * self.scale + self.offset
+
+
+@keras.saving.register_keras_serializable("lightbox")
+class LungGate(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """Features `[B, h, w, K]` weighed by a lung map `[B, h, w, 1]`, 0..1, whose mean is brought to 1.
+
+    A global average of the result is the lungs' own average: what lies outside of them neither votes nor lights up.
+    """
+
+    def call(self, inputs: tuple[Any, Any]) -> Any:
+        features, lungs = inputs
+        if lungs.shape[1:3] != features.shape[1:3]:
+            lungs = tf.image.resize(lungs, features.shape[1:3], method="area")
+        weights = tf.stop_gradient(lungs) + _FLOOR  # it learns from masks, never from labels
+        return features * (weights / tf.reduce_mean(weights, axis=[1, 2], keepdims=True))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[0]
+
+
+@keras.saving.register_keras_serializable("lightbox")
+class Novelty(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """Mahalanobis distance of the average features `[B, h, w, K]` to those of the training films, `[B]`.
+
+    Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples", NeurIPS 2018, with one Gaussian
+    for all classes; divided by `scale`, so that 1 is the threshold.
+    """
+
+    def build(self, input_shape: Any) -> None:
+        depth = input_shape[-1]
+        self.mean = self.add_weight(name="mean", shape=(depth,), initializer="zeros", trainable=False)
+        self.whitening = self.add_weight(
+            name="whitening", shape=(depth, depth), initializer="identity", trainable=False
+        )
+        self.scale = self.add_weight(name="scale", shape=(), initializer="ones", trainable=False)
+
+    def call(self, features: Any) -> Any:
+        white = tf.linalg.matmul(tf.reduce_mean(features, axis=[1, 2]) - self.mean, self.whitening)
+        return tf.sqrt(tf.reduce_mean(tf.square(white), axis=-1)) / self.scale
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0],)
