@@ -57,11 +57,9 @@ def threshold_of(scores: Float32Array) -> float:
     return float(np.quantile(scores, 1 - NOVEL_SHARE))
 
 
-def cross_flagged(parts: Sequence[Float32Array]) -> np.ndarray:
-    """For each film of each part, whether it lies above the threshold of all the other parts, `[N]`."""
-    return np.concatenate(
-        [
-            scores > threshold_of(np.concatenate([p for other, p in enumerate(parts) if other != number]))
-            for number, scores in enumerate(parts)
-        ]
-    )
+def cross_scaled(parts: Sequence[Float32Array]) -> list[Float32Array]:
+    """Each part's novelty scores in units of the threshold that suits all the other parts."""
+    return [
+        scores / threshold_of(np.concatenate([p for other, p in enumerate(parts) if other != number]))
+        for number, scores in enumerate(parts)
+    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_curve
 from tqdm import tqdm
 
 from app.arrays import Float32Array
-from app.artifact import read_manifest
+from app.decoding import Picture, to_input
 from app.errors import ArtifactError
 from app.runtimes.tensorflow import TensorFlowRuntime
+from scripts import controls
+from scripts.calibration import cross_calibrated, cross_scaled
 from scripts.data import Film, digest, read_films, read_pixels
 from scripts.errors import DataError, ScriptError
-from scripts.report import write_films, write_report
+from scripts.report import write_report
+from scripts.statistics import auc, calibration_error, mean_of, proportion, reliability
+from scripts.strangers import strangers
+
+# A changed film costs a prediction: controls that ask about many changes take this many films of each part.
+CONTROL_FILMS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,11 @@ class Results:
     def predicted(self) -> np.ndarray:
         """The index of the most probable class, `[N]`."""
         return np.asarray(self.probabilities.argmax(axis=-1))
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether that is the true one, `[N]`."""
+        return np.asarray(self.predicted == self.labels)
 
 
 def run(entry: Path, films: Sequence[Film]) -> Results:
@@ -66,30 +76,24 @@ def run(entry: Path, films: Sequence[Film]) -> Results:
     )
 
 
-def misclassified(results: Results) -> list[Film]:
-    """The films that the model got wrong, those first of which it was most certain."""
-    wrong = np.flatnonzero(results.predicted != results.labels)
-    return [results.films[i] for i in wrong[np.argsort(-results.probabilities[wrong].max(axis=-1))]]
-
-
-def write(out: Path, entry: Path, figures: dict[str, Any], wrong: Sequence[tuple[Path, list[Film]]]) -> None:
-    """Write `metrics.json`, `report.html`, and into `films/` the `wrong` films of each artefact, with heatmaps.
-
-    `films/` shows patients; it stays apart.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    write_report(out / "report.html", read_manifest(entry), figures)
-    write_films(out / "films", [(TensorFlowRuntime(path), films) for path, films in wrong])
+def joined(parts: Sequence[Results]) -> Results:
+    """The answers of several fold models as one, each calibrated, and its novelty scaled, by the other folds."""
+    return Results(
+        films=[film for part in parts for film in part.films],
+        classes=parts[0].classes,
+        labels=np.concatenate([part.labels for part in parts]),
+        probabilities=np.concatenate(cross_calibrated([(part.probabilities, part.labels) for part in parts])),
+        novelty=np.concatenate(cross_scaled([part.novelty for part in parts])),
+    )
 
 
 def metrics(results: Results) -> dict[str, Any]:
-    """Accuracy, per-class figures, confusion matrix, per-source accuracy, each proportion with a 95 % interval."""
-    right = results.predicted == results.labels
-    every = range(len(results.classes))
+    """Accuracy, per-class and per-source figures, curves; each proportion with a 95 % interval."""
+    every = list(range(len(results.classes)))
     precision, recall, f1, support = precision_recall_fscore_support(
-        results.labels, results.predicted, labels=list(every), zero_division=0.0
+        results.labels, results.predicted, labels=every, zero_division=0.0
     )
+    right = results.right
     return {
         "accuracy": proportion(int(right.sum()), len(right)),
         "classes": {
@@ -98,40 +102,157 @@ def metrics(results: Results) -> dict[str, Any]:
                 "recall": float(recall[i]),
                 "f1": float(f1[i]),
                 "films": int(support[i]),
-                "auc": one_against_rest(results, i),
+                **_one_against_rest(results, i),
             }
             for i, name in enumerate(results.classes)
         },
-        "confusion": confusion_matrix(results.labels, results.predicted, labels=list(every)).tolist(),
+        "confusion": confusion_matrix(results.labels, results.predicted, labels=every).tolist(),
         "calibration_error": calibration_error(results.probabilities, results.labels),
-        "sources": {
-            source or "unknown": proportion(int(right[at].sum()), int(at.sum()))
-            for source in sorted({film.source for film in results.films})
-            if (at := np.array([film.source == source for film in results.films])).any()
+        "reliability": reliability(results.probabilities, results.labels),
+        "sources": _by_source(results),
+    }
+
+
+def _one_against_rest(results: Results, index: int) -> dict[str, Any]:
+    positive, called = results.labels == index, results.predicted == index
+    scores = results.probabilities[:, index]
+    figures: dict[str, Any] = {
+        "sensitivity": proportion(int((called & positive).sum()), int(positive.sum())),
+        "specificity": proportion(int((~called & ~positive).sum()), int((~positive).sum())),
+        "auc": auc(scores[positive], scores[~positive]),
+    }
+    if positive.any() and not positive.all():
+        false_rate, true_rate, _ = roc_curve(positive, scores)
+        at = np.linspace(0, len(false_rate) - 1, min(len(false_rate), 100)).astype(int)
+        figures["roc"] = [[round(float(false_rate[i]), 4), round(float(true_rate[i]), 4)] for i in at]
+    return figures
+
+
+def _by_source(results: Results) -> dict[str, Any]:
+    """Within each source: accuracy, and how each class is told from the first one, which source alone can't do."""
+    figures = {}
+    for source in sorted({film.source for film in results.films}):
+        at = np.array([film.source == source for film in results.films])
+        labels, probabilities = results.labels[at], results.probabilities[at]
+        figures[source or "unknown"] = {
+            "accuracy": proportion(int(results.right[at].sum()), int(at.sum())),
+            "films": {name: int((labels == i).sum()) for i, name in enumerate(results.classes)},
+            "auc": {
+                f"{name} against {results.classes[0]}": auc(
+                    probabilities[labels == i, i], probabilities[labels == 0, i]
+                )
+                for i, name in enumerate(results.classes)
+                if i and (labels == i).any() and (labels == 0).any()
+            },
+        }
+    return figures
+
+
+def novelty_figures(runtime: TensorFlowRuntime, novelty: Float32Array) -> dict[str, Any]:
+    """How well the novelty score tells films from what is none; `novelty` `[N]` is that of films not trained on."""
+    spec, threshold = runtime.manifest.input, runtime.manifest.novelty.threshold if runtime.manifest.novelty else 1.0
+
+    def score(pictures: Sequence[Picture]) -> Float32Array:
+        pixels = [
+            to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
+            for picture in pictures
+        ]
+        return runtime.predict(np.stack(pixels)).novelty
+
+    scores = {kind: score(pictures) for kind, pictures in strangers().items()}
+    everything = np.concatenate(list(scores.values()))
+    return {
+        "films_flagged": proportion(int((novelty > threshold).sum()), len(novelty)),
+        "auc": auc(everything, novelty),
+        "kinds": {
+            kind: {"flagged": proportion(int((values > threshold).sum()), len(values)), "auc": auc(values, novelty)}
+            for kind, values in scores.items()
         },
     }
 
 
-def proportion(count: int, total: int) -> dict[str, Any]:
-    """A proportion with its Wilson score interval (Wilson 1927) at 95 %."""
-    interval = binomtest(count, total).proportion_ci(method="wilson")
-    return {"value": count / total, "low": float(interval.low), "high": float(interval.high), "films": total}
+def sceptics_figures(parts: Sequence[tuple[Path, Results]]) -> dict[str, Any]:
+    """The controls of `scripts.controls`, each part's model asked about the part's own films."""
+    changes: dict[str, list[np.ndarray]] = {name: [] for name in controls.HARMLESS}
+    rims: dict[str, list[np.ndarray]] = {"border": [], "corners": []}
+    whole, painted, attention, sources = [], [], [], []
+    for entry, results in parts:
+        runtime = TensorFlowRuntime(entry)
+        chosen = np.random.default_rng(0).permutation(len(results.films))[:CONTROL_FILMS]
+        films, labels = [results.films[i] for i in chosen], results.labels[chosen]
+        for name, changed in controls.changed_answers(runtime, films).items():
+            changes[name].append(changed)
+        pixels = read_pixels(films, runtime.manifest.input)
+        for name, corners in (("border", False), ("corners", True)):
+            rims[name].append(controls.only_rim(runtime, pixels, corners=corners) == labels)
+        masked = [i for i, film in enumerate(results.films) if film.mask is not None]
+        if masked:
+            lungs = [results.films[i] for i in masked]
+            whole.append(results.right[masked])
+            painted.append(controls.without_lungs(runtime, lungs) == results.labels[masked])
+            attention += controls.lung_attention(runtime, lungs)
+        sources.append(controls.source_recall(runtime, films, pixels))
+    return {
+        "changed_answers": {name: _share(found) for name, found in changes.items()},
+        "only": {name: _share(found) for name, found in rims.items()},
+        "masked_films": {"accuracy": _share(whole), "without_lungs": _share(painted)},
+        "lung_attention": {
+            label: {
+                "heat_inside": mean_of([one.heat_inside for one in attention if one.film.label == label]),
+                "lungs": mean_of([one.lungs for one in attention if one.film.label == label]),
+            }
+            for label in sorted({one.film.label for one in attention})
+        },
+        "source_recall": {
+            label: float(np.mean([found[label] for found in sources if label in found]))
+            for label in sorted({label for found in sources for label in found})
+        },
+        "randomised": _randomised(*parts[0]),
+    }
 
 
-def one_against_rest(results: Results, index: int) -> float | None:
-    """Area under the ROC curve of one class against all others; None where the films hold only one of both."""
-    positive = results.labels == index
-    if positive.all() or not positive.any():
-        return None
-    return float(roc_auc_score(positive, results.probabilities[:, index]))
+def _share(found: Sequence[np.ndarray]) -> dict[str, Any]:
+    values = np.concatenate(found) if found else np.zeros(0, bool)
+    return proportion(int(values.sum()), len(values))
 
 
-def calibration_error(probabilities: Float32Array, labels: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error over equal bins of the top probability (Naeini et al., AAAI 2015)."""
-    confidence, right = probabilities.max(axis=-1), probabilities.argmax(axis=-1) == labels
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(right[bin_of == b].mean() - confidence[bin_of == b].mean()) * (bin_of == b).mean() for b in set(bin_of)]
-    return float(sum(gaps))
+def _randomised(entry: Path, results: Results) -> list[tuple[int, float]]:
+    runtime = TensorFlowRuntime(entry)
+    return controls.cascading_randomisation(runtime, read_pixels(list(results.films[:8]), runtime.manifest.input))
+
+
+def judge(out: Path, entry: Path, parts: Sequence[tuple[Path, Results]], facts: dict[str, Any]) -> dict[str, Any]:
+    """Measure everything, write `metrics.json`, `report.html` and the gallery into `out`, and return the figures.
+
+    Args:
+        out: the report's folder. `out/films/` shows patients; it stays apart.
+        entry: the artefact that the report is about.
+        parts: one or more artefacts with their answers to films that they were not trained on: `entry` itself, or the
+            models of a cross-validation.
+        facts: what the data was and how it was split, to be said with the figures.
+    """
+    results = joined([part for _, part in parts]) if len(parts) > 1 else parts[0][1]
+    figures: dict[str, Any] = {**facts, **metrics(results)}
+    runtime = TensorFlowRuntime(entry)
+    if runtime.manifest.novelty is not None:
+        figures["novelty"] = novelty_figures(runtime, results.novelty)
+    figures["controls"] = sceptics_figures(parts)
+    write_report(out, runtime.manifest, figures, [(path, _mistakes(part)) for path, part in parts])
+    return figures
+
+
+def _mistakes(results: Results) -> list[Film]:
+    """The films that the model got wrong, those first of which it was most certain."""
+    wrong = np.flatnonzero(~results.right)
+    return [results.films[i] for i in wrong[np.argsort(-results.probabilities[wrong].max(axis=-1))]]
+
+
+def summary(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures without their curves: what a manifest holds."""
+    classes = {
+        name: {key: value for key, value in row.items() if key != "roc"} for name, row in figures["classes"].items()
+    }
+    return {key: value for key, value in figures.items() if key != "reliability"} | {"classes": classes}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -143,9 +264,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         films = read_films(options.data)
-        results = run(options.model, films)
-        figures = {"data": {"sha256": digest(films), "films": len(films)}} | metrics(results)
-        write(options.out, options.model, figures, [(options.model, misclassified(results))])
+        facts = {"data": {"sha256": digest(films), "films": len(films)}}
+        figures = judge(options.out, options.model, [(options.model, run(options.model, films))], facts)
     except (ScriptError, ArtifactError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1

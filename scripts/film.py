@@ -14,8 +14,8 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from app.arrays import UInt8Array
 
 
-def chest_film(name: str = "RG1_UNCR.dcm") -> UInt8Array:
-    """The PA chest film as grey pixels `[H, W]`, 0..255, air black."""
+def film_of(name: str) -> UInt8Array:
+    """A film of the package pydicom-data as grey pixels `[H, W]`, 0..255, air black."""
     listed = files("pydicom-data") or []
     path = next(Path(str(file.locate())) for file in listed if file.name == name)
     dataset = pydicom.dcmread(path)
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.film", description=__doc__)
     parser.add_argument("file", type=Path, help="the PNG to write")
     options = parser.parse_args(arguments)
-    Image.fromarray(chest_film()).save(options.file, "PNG")
+    Image.fromarray(film_of("RG1_UNCR.dcm")).save(options.file, "PNG")
     print(f"wrote {options.file}")
     return 0
 

@@ -1,13 +1,18 @@
-"""Reports as HTML: the figures of a model, and the films that it got wrong."""
+"""Reports as HTML: the figures of a model with their charts, and the films that it got wrong."""
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from app.artifact import Manifest
@@ -16,47 +21,113 @@ from app.decoding import decode, to_input
 from app.geometry import seen_region
 from app.overlay import Style, render
 from app.runtimes.base import Runtime
+from app.runtimes.tensorflow import TensorFlowRuntime
 from scripts.data import MAX_PIXELS, Film
 
 _templates = Environment(loader=PackageLoader("scripts"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-_templates.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f} %"
 
 
-def write_report(path: Path, manifest: Manifest, figures: dict[str, Any]) -> None:
-    """Write the figures of a model as one HTML page without a picture of a patient."""
-    page = _templates.get_template("report.html").render(manifest=manifest, figures=figures)
-    path.write_text(page, encoding="utf-8")
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
 
 
-def write_films(folder: Path, wrong: Sequence[tuple[Runtime, Sequence[Film]]]) -> None:
-    """Write the `wrong` films of each model, with the Grad-CAMs of the predicted and of the true class, and a page.
+def _interval(figure: dict[str, Any]) -> str:
+    """A proportion with its interval, in words of a table."""
+    if figure["value"] is None:
+        return "–"
+    return f"{_percent(figure['value'])} ({_percent(figure['low'])} to {_percent(figure['high'])})"
+
+
+def _area(figure: dict[str, Any]) -> str:
+    """An area under a curve with its interval."""
+    return "–" if figure["value"] is None else f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+
+
+_templates.filters.update(percent=_percent, interval=_interval, area=_area)
+
+
+def write_report(
+    out: Path, manifest: Manifest, figures: dict[str, Any], wrong: Sequence[tuple[Path, Sequence[Film]]]
+) -> None:
+    """Write `metrics.json` and `report.html`, neither with a picture of a patient, and the gallery `films/`.
+
+    `wrong` are the films that each artefact got wrong, the most certain mistakes first.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    charts = {"roc": _roc(figures), "reliability": _reliability(figures), "randomised": _randomised(figures)}
+    page = _templates.get_template("report.html").render(manifest=manifest, figures=figures, charts=charts)
+    (out / "report.html").write_text(page, encoding="utf-8")
+    _write_gallery(out / "films", manifest, wrong)
+
+
+def _svg(figure: Figure) -> Markup:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return Markup(text[text.index("<svg") :])  # noqa: S704  # our own drawing; no text of a user's is in it
+
+
+def _axes(title: str, across: str, upward: str) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(4.6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(title=title, xlabel=across, ylabel=upward)
+    return figure, axes
+
+
+def _roc(figures: dict[str, Any]) -> Markup:
+    figure, axes = _axes("ROC, each class against the rest", "false positive rate", "true positive rate")
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle=":")
+    for number, row in enumerate(figures["classes"].values()):
+        if "roc" in row:
+            axes.plot(*np.array(row["roc"]).T, label=f"class {number + 1}")
+    axes.legend(loc="lower right")
+    return _svg(figure)
+
+
+def _reliability(figures: dict[str, Any]) -> Markup:
+    figure, axes = _axes("Reliability", "probability of the answer", "share of right answers")
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle=":")
+    sure, right, share = np.array(figures["reliability"]).T
+    axes.plot(sure, right, marker="o")
+    axes.bar(sure, share, width=0.03, color="0.8", label="share of films")
+    axes.legend(loc="upper left")
+    return _svg(figure)
+
+
+def _randomised(figures: dict[str, Any]) -> Markup:
+    figure, axes = _axes("Cascading randomisation", "weights randomised, from the logits down", "rank correlation")
+    axes.plot(*np.array([(0, 1.0), *figures["controls"]["randomised"]]).T, marker="o")
+    axes.axhline(0, color="0.7", linestyle=":")
+    return _svg(figure)
+
+
+def _write_gallery(folder: Path, manifest: Manifest, wrong: Sequence[tuple[Path, Sequence[Film]]]) -> None:
+    """Write the `wrong` films with the Grad-CAMs of the predicted and of the true class, as one self-contained page.
 
     The most instructive picture of a classifier is a film that it got wrong, with what it looked at.
     """
+    entries = []
+    for path, films in wrong:
+        runtime = TensorFlowRuntime(path)
+        entries += [_entry(runtime, film) for film in tqdm(films, desc="heatmaps", unit="film")]
     folder.mkdir(parents=True, exist_ok=True)
-    pairs = [(runtime, film) for runtime, films in wrong for film in films]
-    entries = [
-        _write_film(folder, runtime, film, number)
-        for number, (runtime, film) in enumerate(tqdm(pairs, desc="heatmaps", unit="film"))
-    ]
-    page = _templates.get_template("films.html").render(manifest=wrong[0][0].manifest, entries=entries)
+    page = _templates.get_template("films.html").render(manifest=manifest, entries=entries)
     (folder / "index.html").write_text(page, encoding="utf-8")
 
 
-def _write_film(folder: Path, runtime: Runtime, film: Film, number: int) -> dict[str, Any]:
+def _entry(runtime: Runtime, film: Film) -> dict[str, Any]:
     spec, classes = runtime.manifest.input, runtime.manifest.classes
     picture = decode(film.path.read_bytes(), max_pixels=MAX_PIXELS)
     pixels = to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
     truth = np.eye(len(classes), dtype=np.float32)[classes.index(film.label)]
     evidence = runtime.evidence(pixels[None], np.stack([np.zeros_like(truth), truth])[None])
     region = seen_region(picture.width, picture.height, spec.width, spec.height, spec.fit)
-    pictures = {"film": "film", "predicted": "predicted", "truth": "truth"}
-    for row, (kind, alpha) in enumerate((("predicted", 0.4), ("truth", 0.4), ("film", 0.0))):
-        gradients = evidence.gradients[0, min(row, 1)]
-        heatmap = normalise(gradcam(evidence.features[0], gradients))
+    pictures = []
+    for row, alpha in ((0, 0.0), (0, 0.4), (1, 0.4)):
+        heatmap = normalise(gradcam(evidence.features[0], evidence.gradients[0, row]))
         drawn = render(picture.image, heatmap.values, region, Style("jpeg", alpha), max_side=320)
-        pictures[kind] = f"{number:04d}-{kind}.jpg"
-        (folder / pictures[kind]).write_bytes(drawn.data)
+        pictures.append("data:image/jpeg;base64," + base64.b64encode(drawn.data).decode("ascii"))
     probabilities = dict(zip(classes, evidence.probabilities[0].tolist(), strict=True))
     predicted = max(probabilities, key=probabilities.__getitem__)
     return {"film": film, "pictures": pictures, "probabilities": probabilities, "predicted": predicted}

@@ -24,11 +24,11 @@ from app.arrays import Float32Array, UInt8Array
 from app.artifact import InputSpec, NoveltySpec
 from app.errors import ArtifactError
 from scripts.augmentation import REVISION
-from scripts.calibration import cross_calibrated, cross_flagged, temperature_of, threshold_of
+from scripts.calibration import temperature_of, threshold_of
 from scripts.data import Film, class_names, digest, folds, read_films
 from scripts.dissection import Anatomy
 from scripts.errors import ScriptError
-from scripts.evaluate import Results, metrics, misclassified, run, write
+from scripts.evaluate import judge, run, summary
 from scripts.layers import Novelty
 from scripts.networks import BACKBONES, Network, build_network, round_to_half, weights_provenance
 from scripts.packing import Judge, Package, pack
@@ -83,17 +83,18 @@ def train(
     trainer = _Trainer(network, cache, corpus, recipe)
     entries = [trainer.fold(scratch, name, number) for number in range(1, fold_count + 1)]
     results = [run(entry, [corpus.films[i] for i in part]) for entry, part in zip(entries, corpus.parts, strict=True)]
-    figures = _figures(results, corpus)
-    temperature = temperature_of(*_answers(results))
+    temperature = temperature_of(
+        np.concatenate([part.probabilities for part in results]), np.concatenate([part.labels for part in results])
+    )
     threshold = threshold_of(np.concatenate([part.novelty for part in results]))
-
-    def judge(entry: Path) -> dict[str, Any]:
-        write(entry / "report", entry, figures, [(e, misclassified(r)) for e, r in zip(entries, results, strict=True)])
-        return figures
-
     facts = _facts(corpus, recipe)
+
+    def judged(entry: Path) -> dict[str, Any]:
+        told = {"protocol": _protocol(fold_count), "data": facts["data"]}
+        return summary(judge(entry / "report", entry, list(zip(entries, results, strict=True)), told))
+
     everything = np.arange(len(corpus.films))
-    entry = trainer.publish(store, name, everything, temperature, threshold, facts, judge)
+    entry = trainer.publish(store, name, everything, temperature, threshold, facts, judged)
     shutil.rmtree(scratch)
     return entry
 
@@ -110,29 +111,11 @@ def _key(corpus: Corpus, recipe: Recipe) -> str:
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
-def _answers(results: Sequence[Results]) -> tuple[Float32Array, np.ndarray]:
-    return np.concatenate([part.probabilities for part in results]), np.concatenate([part.labels for part in results])
-
-
-def _figures(results: Sequence[Results], corpus: Corpus) -> dict[str, Any]:
-    """The folds' answers as one, each calibrated by what the other folds answered."""
-    probabilities = cross_calibrated([(part.probabilities, part.labels) for part in results])
-    whole = Results(
-        films=[film for part in results for film in part.films],
-        classes=corpus.classes,
-        labels=np.concatenate([part.labels for part in results]),
-        probabilities=np.concatenate(probabilities),
-        novelty=np.concatenate([part.novelty for part in results]),
+def _protocol(fold_count: int) -> str:
+    return (
+        f"{fold_count}-fold cross-validation, no patient in two folds; temperature and novelty threshold of a fold are "
+        "fitted to the other folds; the published model is trained on all films"
     )
-    return {
-        "protocol": (
-            f"{len(results)}-fold cross-validation, no patient in two folds; temperature and novelty threshold of a "
-            "fold are fitted to the other folds; the published model is trained on all films"
-        ),
-        "data": {"sha256": corpus.digest, "films": len(corpus.films)},
-        **metrics(whole),
-        "flagged_as_novel": float(np.mean(cross_flagged([part.novelty for part in results]))),
-    }
 
 
 class _Trainer:

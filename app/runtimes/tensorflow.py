@@ -40,6 +40,10 @@ class TensorFlowRuntime:
         outputs = self._evidence(images=tf.constant(images), targets=tf.constant(targets))
         return Evidence(**{name: outputs[name].numpy() for name in Evidence.__dataclass_fields__})
 
+    def variables(self) -> list[Any]:
+        """The model's weights, from input to logits, as TensorFlow variables: for sanity checks that change them."""
+        return list(self._model.model_variables)
+
     def _warm_up(self) -> None:
         """The first call compiles kernels and allocates; no user should wait for that."""
         spec = self.manifest.input

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from scripts.calibration import cross_calibrated, cross_flagged, temperature_of, tempered, threshold_of
-from scripts.evaluate import calibration_error
+from scripts.calibration import cross_calibrated, cross_scaled, temperature_of, tempered, threshold_of
+from scripts.statistics import calibration_error
 
 
 def overconfident(count, factor, seed=0):
@@ -38,10 +38,10 @@ def test_parts_are_calibrated_by_the_others():
     assert after < 0.03
 
 
-def test_a_part_is_flagged_by_the_threshold_of_the_others():
+def test_novelty_is_scaled_by_the_threshold_of_the_others():
     """A part of its own kind stands out, its own scores notwithstanding."""
     ordinary = [np.linspace(0, 1, 500, dtype=np.float32) for _ in range(2)]
-    flagged = cross_flagged([*ordinary, np.full(10, 5.0, np.float32)])
-    assert flagged[-10:].all()
-    assert not flagged[:490].any()
+    first, _, strange = cross_scaled([*ordinary, np.full(10, 5.0, np.float32)])
+    assert (strange > 1).all()
+    assert (first[:490] < 1).all()
     assert threshold_of(np.linspace(0, 1, 1001, dtype=np.float32)) == pytest.approx(0.98, abs=0.01)

@@ -1,0 +1,73 @@
+"""Images that are no chest films, to measure novelty by: made by code, or carried by packages."""
+
+from __future__ import annotations
+
+from importlib.metadata import files
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from app.decoding import Picture
+from scripts.film import film_of
+
+
+def natural_pictures() -> list[Picture]:
+    """Photographs that scikit-image and scikit-learn ship, in colour, and each in grey."""
+    from skimage import data  # noqa: PLC0415  # an extra of evaluation, slow to import
+    from sklearn.datasets import load_sample_images  # noqa: PLC0415  # likewise
+
+    names = ("astronaut", "coffee", "chelsea", "rocket", "camera", "coins", "brick", "grass", "gravel", "moon", "page")
+    arrays = [getattr(data, name)() for name in names] + list(load_sample_images().images)
+    images = [Image.fromarray(array).convert("RGB") for array in arrays]
+    return [Picture(image, "PNG") for colour in images for image in (colour, colour.convert("L"))]
+
+
+def text_pages(count: int = 12) -> list[Picture]:
+    """Black text on white, and white on black."""
+    font = ImageFont.load_default(size=18)
+    pages = []
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        page = Image.new("L", (600, 700), 0 if seed % 2 else 255)
+        draw = ImageDraw.Draw(page)
+        for row in range(20, 680, 24):
+            words = " ".join("".join(chr(97 + c) for c in rng.integers(0, 26, rng.integers(2, 9))) for _ in range(9))
+            draw.text((20, row), words, fill=255 if seed % 2 else 0, font=font)
+        pages.append(Picture(page, "PNG"))
+    return pages
+
+
+def noises(count: int = 12) -> list[Picture]:
+    """White noise, smooth noise, flat greys and gradients."""
+    made = []
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        kind = seed % 4
+        if kind == 0:
+            values = rng.uniform(0, 255, (256, 256))
+        elif kind == 1:
+            coarse = Image.fromarray(rng.uniform(0, 255, (8, 8)).astype(np.float32))
+            values = np.asarray(coarse.resize((256, 256), Image.Resampling.BICUBIC))
+        elif kind == 2:
+            values = np.full((256, 256), rng.uniform(0, 255))
+        else:
+            values = np.linspace(0, 255, 256)[None, :] * np.ones((256, 1))
+        made.append(Picture(Image.fromarray(values.clip(0, 255).astype(np.uint8)), "PNG"))
+    return made
+
+
+def other_films() -> list[Picture]:
+    """Radiographs of a leg, from pydicom-data."""
+    names = [Path(str(file)).name for file in files("pydicom-data") or []]
+    return [Picture(Image.fromarray(film_of(name)), "PNG") for name in sorted(names) if name == "RG3_UNCR.dcm"]
+
+
+def strangers() -> dict[str, list[Picture]]:
+    """All of them, by kind."""
+    return {
+        "natural pictures": natural_pictures(),
+        "text pages": text_pages(),
+        "noise and flat greys": noises(),
+        "leg film": other_films(),
+    }
