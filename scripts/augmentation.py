@@ -11,30 +11,31 @@ from PIL import Image, ImageFilter
 from app.arrays import Float32Array, UInt8Array
 
 # Bumped when variants change, so that cached features of older ones are not used.
-REVISION = 2
+REVISION = 3
 
 
 def augment(
-    film: UInt8Array, rng: np.random.Generator, size: int, mask: UInt8Array | None = None
+    film: UInt8Array, rng: np.random.Generator, size: int, strength: float = 1.0, mask: UInt8Array | None = None
 ) -> tuple[UInt8Array, UInt8Array | None]:
     """One random variant of a square film, uint8 `[S, S]`, as uint8 `[size, size]`; its lung mask moves with it.
 
     Position: scale 0.85-1.25, aspect ±10 %, rotation ±8°, shift ±6 %, a mirror image one time in two. Exposure:
     equalised, gamma 0.55-1.8, contrast 0.7-1.4, brightness ±12 %. Markers: borders and corners erased, a patch of
-    letters. Machine and archive: blur or sharpening, resampling, noise, JPEG.
+    letters. Machine and archive: blur or sharpening, resampling, noise, JPEG. These are the ranges at `strength` 1;
+    at 0 only the mirror image is left, and JPEG.
     """
-    coefficients = _random_affine(film.shape[0], size, rng)
+    coefficients = _random_affine(film.shape[0], size, strength, rng)
     moved = _moved(film, coefficients, size, int(rng.choice([0, 0, 0, film.mean()])))
-    values = _marked(_exposed(moved, rng), rng)
-    grey = _archived((values * 255).astype(np.uint8), rng)
+    values = _marked(_exposed(moved, strength, rng), strength, rng)
+    grey = _archived((values * 255).astype(np.uint8), strength, rng)
     return grey, None if mask is None else _moved(mask, coefficients, size, 0)
 
 
-def _random_affine(side: int, size: int, rng: np.random.Generator) -> tuple[float, ...]:
+def _random_affine(side: int, size: int, strength: float, rng: np.random.Generator) -> tuple[float, ...]:
     """Coefficients that map a pixel of the variant to one of the film, as Pillow's affine transform takes them."""
-    zoom, aspect = math.exp(rng.uniform(-0.22, 0.16)), math.exp(rng.uniform(-0.1, 0.1))
-    angle = math.radians(rng.uniform(-8, 8))
-    shift_x, shift_y = rng.uniform(-0.06, 0.06, 2) * side
+    zoom, aspect = math.exp(strength * rng.uniform(-0.22, 0.16)), math.exp(strength * rng.uniform(-0.1, 0.1))
+    angle = math.radians(strength * rng.uniform(-8, 8))
+    shift_x, shift_y = rng.uniform(-0.06, 0.06, 2) * side * strength
     mirror = -1.0 if rng.random() < 0.5 else 1.0
     across, down = zoom * aspect * side / size, zoom / aspect * side / size
     a, b = mirror * across * math.cos(angle), -down * math.sin(angle)
@@ -52,15 +53,17 @@ def _moved(film: UInt8Array, coefficients: tuple[float, ...], size: int, fill: i
     return np.asarray(image.transform((size, size), affine, coefficients, Image.Resampling.BILINEAR, fillcolor=fill))
 
 
-def _exposed(film: UInt8Array, rng: np.random.Generator) -> Float32Array:
+def _exposed(film: UInt8Array, strength: float, rng: np.random.Generator) -> Float32Array:
     values = film.astype(np.float32) / 255
-    if rng.random() < 0.25:
+    if rng.random() < 0.25 * strength:
         share = 0.5 if rng.random() < 0.5 else 1.0
         values = share * _equalised(film) + (1 - share) * values
     if rng.random() < 0.8:
-        values = values ** math.exp(rng.uniform(-0.6, 0.6))
+        values = values ** math.exp(strength * rng.uniform(-0.6, 0.6))
     if rng.random() < 0.6:
-        values = (values - 0.5) * math.exp(rng.uniform(-0.35, 0.35)) + 0.5 + rng.uniform(-0.12, 0.12)
+        values = (
+            (values - 0.5) * math.exp(strength * rng.uniform(-0.35, 0.35)) + 0.5 + strength * rng.uniform(-0.12, 0.12)
+        )
     return np.clip(values, 0, 1, dtype=np.float32)
 
 
@@ -70,24 +73,24 @@ def _equalised(film: UInt8Array) -> Float32Array:
     return ((counts.cumsum() - counts / 2) / film.size).astype(np.float32)[film]
 
 
-def _marked(values: Float32Array, rng: np.random.Generator) -> Float32Array:
+def _marked(values: Float32Array, strength: float, rng: np.random.Generator) -> Float32Array:
     """Borders and corners in one grey, and a patch of letters: where hospitals put theirs."""
     marked = values.copy()
     size = len(marked)
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 * strength:
         level = rng.choice([0, 0, 1, rng.random()])
         top, bottom, left, right = rng.integers(0, size // 9, 4)
         for edge in (np.s_[:top], np.s_[size - bottom :], np.s_[:, :left], np.s_[:, size - right :]):
             marked[edge] = level
     for down in (np.s_[: size // 5], np.s_[size - size // 5 :]):
         for across in (np.s_[: size // 5], np.s_[size - size // 5 :]):
-            if rng.random() < 0.15:
+            if rng.random() < 0.15 * strength:
                 height, width = rng.integers(size // 12, size // 5, 2)
                 corner = marked[down, across]
                 rows = np.s_[:height] if down.start is None else np.s_[len(corner) - height :]
                 columns = np.s_[:width] if across.start is None else np.s_[len(corner) - width :]
                 corner[rows, columns] = rng.choice(np.array([0, rng.random(), np.median(values)]))
-    if rng.random() < 0.15:
+    if rng.random() < 0.15 * strength:
         height, width = rng.integers(size // 56, size // 16), rng.integers(size // 37, size // 8)
         top, left = rng.integers(0, size // 5), rng.integers(0, size - width)
         letters = rng.random((height, width)) < 0.5
@@ -95,17 +98,17 @@ def _marked(values: Float32Array, rng: np.random.Generator) -> Float32Array:
     return marked
 
 
-def _archived(grey: UInt8Array, rng: np.random.Generator) -> UInt8Array:
+def _archived(grey: UInt8Array, strength: float, rng: np.random.Generator) -> UInt8Array:
     image = Image.fromarray(grey)
-    if rng.random() < 0.4:
+    if rng.random() < 0.4 * strength:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.6)))
-    elif rng.random() < 0.2:
+    elif rng.random() < 0.2 * strength:
         image = image.filter(ImageFilter.UnsharpMask(rng.uniform(1, 3), int(rng.uniform(50, 200)), 0))
-    if rng.random() < 0.2:
+    if rng.random() < 0.2 * strength:
         side = int(len(grey) * rng.uniform(0.45, 0.9))
         image = image.resize((side, side), Image.Resampling.BILINEAR).resize(image.size, Image.Resampling.BILINEAR)
-    if rng.random() < 0.4:
-        noisy = np.asarray(image) + rng.normal(0, rng.uniform(1, 9), grey.shape)
+    if rng.random() < 0.4 * strength:
+        noisy = np.asarray(image) + rng.normal(0, strength * rng.uniform(1, 9), grey.shape)
         image = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
     if rng.random() < 0.5:
         buffer = io.BytesIO()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, files, version
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,10 @@ class Network:
         return [self.tail, self.head]
 
 
-def _vgg16(weights: str) -> keras.Model:
-    """VGG-16 without its top (Simonyan and Zisserman, arXiv 1409.1556), on locally equalised grey.
+def _vgg16(weights: str, last: str) -> keras.Model:
+    """VGG-16 (Simonyan and Zisserman, arXiv 1409.1556) up to the layer `last`, on locally equalised grey.
 
-    Without its last pooling, too: the feature layer `block5_conv3` keeps its 14 x 14 grid. The preprocessing is
-    Caffe's, BGR minus the ImageNet mean, as the weights expect.
+    The preprocessing is Caffe's, BGR minus the ImageNet mean, as the weights expect.
     """
     try:
         named = "imagenet" if weights == "imagenet" else None
@@ -63,20 +63,24 @@ def _vgg16(weights: str) -> keras.Model:
         raise WeightsError(
             "the ImageNet weights can't be downloaded; where only a package index is reached, take --weights hed"
         ) from error
+    if weights == "hed":
+        _load_vgg16_groups(full, _hed_weights())
+    elif weights not in ("imagenet", "none"):
+        _load_file(full, Path(weights))
     image = keras.Input((224, 224, 3), name="image")
     x = Equalise(name="equalise")(image)  # of three equal channels the order does not matter
     x = keras.layers.Rescaling(1.0, offset=[-103.939, -116.779, -123.68], name="caffe")(x)
-    for layer in full.layers[1:-1]:
+    for layer in full.layers[1 : [layer.name for layer in full.layers].index(last) + 1]:
         x = layer(x)
-    base = keras.Model(image, x, name="vgg16")
-    if weights == "hed":
-        _load_vgg16_groups(base, _hed_weights())
-    elif weights not in ("imagenet", "none"):
-        _load_file(base, Path(weights))
-    return base
+    return keras.Model(image, x, name="vgg16")
 
 
-BACKBONES: dict[str, Backbone] = {"vgg16": Backbone(_vgg16, 224, "block4_pool")}
+BACKBONES: dict[str, Backbone] = {
+    # The whole network: its last block is unfrozen. Its last pooling is left off, so the features keep 14 x 14 cells.
+    "vgg16": Backbone(partial(_vgg16, last="block5_conv3"), 224, "block4_pool"),
+    # The first four blocks, all frozen: on films of other hospitals, what the fifth adds is lost again.
+    "vgg16-4": Backbone(partial(_vgg16, last="block4_pool"), 224, "block4_pool"),
+}
 
 
 def build_network(backbone: Backbone, weights: str, classes: int, *, gated: bool, dropout: float, seed: int) -> Network:
@@ -89,14 +93,16 @@ def build_network(backbone: Backbone, weights: str, classes: int, *, gated: bool
     end = [layer.name for layer in base.layers].index(backbone.frozen_until) + 1
     frozen = _chain(base.layers[1:end], base.input_shape[1:], "frozen")
     cut = keras.Input(frozen.output_shape[1:], name="cut")
-    features = _chain(base.layers[end:], frozen.output_shape[1:], "tuned")(cut)
+    features = cut
+    for layer in base.layers[end:]:
+        features = layer(features)
     feature_layer = base.layers[-1].name
     lungs = None
     if gated:
         lungs = _lung_map(cut, seed)
         features = LungGate(name="lung_gate")([features, lungs(cut)])
         feature_layer = "lung_gate"
-    tail = keras.Model(cut, features, name="tail")
+    tail = keras.Model(cut, keras.layers.Identity(name="features")(features), name="tail")
     gathered = keras.Input(tail.output_shape[1:], name="features")
     x = keras.layers.GlobalAveragePooling2D(name="pool")(gathered)
     x = Affine(name="standardise")(x)

@@ -32,7 +32,7 @@ from scripts.evaluate import judge, run, summary
 from scripts.layers import Novelty
 from scripts.networks import BACKBONES, Network, build_network, round_to_half, weights_provenance
 from scripts.packing import Judge, Package, pack
-from scripts.training import Cache, Recipe, cache_features, fit_classifier, fit_lungs, fit_novelty
+from scripts.training import Cache, Recipe, cache_features, fine_tune, fit_head, fit_lungs, fit_novelty
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,8 @@ class _Trainer:
             part.set_weights(weights)
         if network.lungs is not None:
             fit_lungs(network, self._cache, indices.tolist(), recipe)
-        fit_classifier(network, self._cache, self._corpus.films, self._corpus.labels, indices, recipe)
+        for phase in (fit_head, fine_tune):
+            phase(network, self._cache, self._corpus.films, self._corpus.labels, indices, recipe)
         novelty = fit_novelty(self._cache, indices)
         novelty.scale.assign(threshold)
         anatomy = _assembled(network, novelty)

@@ -1,4 +1,4 @@
-"""Fit a network: its lung map, and then its last block and head, on cached features of the frozen part."""
+"""Fit a network on cached features of its frozen part: its lung map, its head, and then its last block."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 from sklearn.covariance import ledoit_wolf
+from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
@@ -31,21 +32,24 @@ SOURCE_SIDE = 320
 class Recipe:
     """Everything that decides what a training run yields, besides the films.
 
-    `variants` augmented variants of each film are cached beside the film itself, which is shown in one of
-    `clean_share` cases; `decay` and `head_decay` are AdamW's; from two fifths of the steps on, weights are averaged.
-    With `least_masks` lung masks or more, the network gets a lung gate.
+    `variants` augmented variants of each film, of `strength` 0..1, are cached beside the film itself. `penalty` is the
+    frozen phase's L2 penalty. Fine-tuning shows the film itself in one of `clean_share` cases; `decay` and
+    `head_decay` are AdamW's; from two fifths of the steps on, weights are averaged. With `least_masks` lung masks or
+    more, the network gets a lung gate.
     """
 
     backbone: str = "vgg16"
     weights: str = "imagenet"
     seed: int = 0
-    variants: int = 4
+    variants: int = 1
+    strength: float = 0.5
+    penalty: float = 0.5
     epochs: int = 5
     batch_size: int = 64
     learning_rate: float = 1e-4
-    head_learning_rate: float = 1e-3
+    head_learning_rate: float = 3e-4
     decay: float = 0.02
-    head_decay: float = 1.0
+    head_decay: float = 0.5
     dropout: float = 0.3
     label_smoothing: float = 0.05
     clean_share: float = 0.25
@@ -90,7 +94,7 @@ def cache_features(frozen: keras.Model, films: Sequence[Film], spec: InputSpec, 
             if variant == 0:
                 return clean[i], _resized(whole[i], spec.height) if i in whole else None
             rng = np.random.default_rng([recipe.seed, variant, i])
-            grey, mask = augment(sources[i], rng, spec.height, whole.get(i))
+            grey, mask = augment(sources[i], rng, spec.height, recipe.strength, whole.get(i))
             return np.repeat(grey[..., None], spec.channels, axis=-1), mask
 
         paths = [scratch / f"{kind}-{variant}.npy" for kind in ("cuts", "masks")]
@@ -154,26 +158,55 @@ def fit_lungs(network: Network, cache: Cache, indices: Sequence[int], recipe: Re
     first.set_weights([kernel, bias - mean @ kernel[0, 0]])
 
 
-def fit_classifier(
+def fit_head(
+    network: Network, cache: Cache, films: Sequence[Film], labels: np.ndarray, indices: np.ndarray, recipe: Recipe
+) -> None:
+    """The frozen phase: multinomial logistic regression on the pooled features of `indices` of `films` is the head.
+
+    Every class weighs the same, and within it every source; the film itself and its variants count alike.
+    """
+    pooled = keras.Model(network.head.input, network.head.get_layer("pool").output)
+    values = np.concatenate(
+        [
+            pooled(network.tail(cut[indices[at]].astype(np.float32), training=False)).numpy()
+            for number, cut in enumerate(cache.cuts, start=1)
+            for at in in_batches(len(indices), 64, f"head {number}/{len(cache.cuts)}")
+        ]
+    )
+    weights = np.tile(balancing_weights([films[i] for i in indices]), len(cache.cuts))
+    mean = np.average(values, axis=0, weights=weights)
+    deviation = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights)) + 1e-4
+    network.head.get_layer("standardise").set_weights([1 / deviation, -mean / deviation])
+    regression = LogisticRegression(C=1 / (recipe.penalty * len(values)), max_iter=1000)
+    regression.fit((values - mean) / deviation, np.tile(labels[indices], len(cache.cuts)), sample_weight=weights)
+    kernel, bias = regression.coef_, regression.intercept_
+    if len(kernel) == 1:  # of two classes scikit-learn keeps the difference
+        kernel, bias = np.concatenate([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
+    network.head.get_layer("logits").set_weights([kernel.T, bias])
+
+
+def fine_tune(
     network: Network, cache: Cache, films: Sequence[Film], labels: np.ndarray, indices: np.ndarray, recipe: Recipe
 ) -> None:
     """Train tail and head on `indices` of `films`, drawn so that every source × class weighs the same.
 
-    Weights end as the running average of those of the last three fifths of the steps (Izmailov et al., UAI 2018).
+    Weights end as the running average of those of the last three fifths of the steps (Izmailov et al., UAI 2018). A
+    tail without trainable weights is left as it is, and its head with it.
     """
+    tail_variables = network.tail.trainable_variables
+    if not tail_variables:
+        return
     keras.utils.set_random_seed(recipe.seed)
     network.head.get_layer("dropout").seed_generator.state.assign([recipe.seed, 0])
     rng = np.random.default_rng([recipe.seed, 7])
     weights = np.array(balancing_weights([films[i] for i in indices]))
     chances = weights / weights.sum()
-    _standardise(network, cache, rng.choice(indices, 256, p=chances))
     steps = math.ceil(len(indices) / recipe.batch_size) * recipe.epochs
-    tail_variables = network.tail.trainable_variables
-    head_variables = network.head.trainable_variables
+    variables = [*tail_variables, *network.head.trainable_variables]
     train_step = _train_step(network, recipe, steps)
     one_hot = np.eye(network.head.output_shape[-1], dtype=np.float32)[labels]
     average: list[np.ndarray] | None = None
-    progress = tqdm(range(steps), desc="training", unit="batch")
+    progress = tqdm(range(steps), desc="fine-tuning", unit="batch")
     for step in progress:
         drawn = rng.choice(indices, recipe.batch_size, p=chances)
         variants = rng.integers(1, len(cache.cuts), len(drawn)) if len(cache.cuts) > 1 else np.zeros(len(drawn), int)
@@ -183,25 +216,14 @@ def fit_classifier(
         if step % 10 == 0:
             progress.set_postfix(loss=f"{float(loss):.3f}")
         if step >= 0.4 * steps:
-            now = [variable.numpy() for variable in (*tail_variables, *head_variables)]
+            now = [variable.numpy() for variable in variables]
             average = now if average is None else _blend(average, now, recipe.averaging)
-    if average is not None:
-        for variable, value in zip((*tail_variables, *head_variables), average, strict=True):
-            variable.assign(value)
+    for variable, value in zip(variables, average or [], strict=average is not None):
+        variable.assign(value)
 
 
 def _blend(average: list[np.ndarray], now: list[np.ndarray], share: float) -> list[np.ndarray]:
     return [share * old + (1 - share) * new for old, new in zip(average, now, strict=True)]
-
-
-def _standardise(network: Network, cache: Cache, sample: np.ndarray) -> None:
-    """Bring the pooled features to mean 0 and deviation 1 over a balanced sample, before training moves them."""
-    pooled = keras.Model(network.head.input, network.head.get_layer("pool").output)
-    parts = [pooled(network.tail(cache.cuts[0][at].astype(np.float32))).numpy() for at in np.array_split(sample, 8)]
-    values = np.concatenate(parts)
-    deviation = values.std(axis=0)
-    deviation = deviation + 0.1 * deviation.mean() + 1e-6
-    network.head.get_layer("standardise").set_weights([1 / deviation, -values.mean(axis=0) / deviation])
 
 
 def _train_step(network: Network, recipe: Recipe, steps: int) -> Any:

@@ -7,7 +7,7 @@ from tests.pictures import noise
 
 
 def variants(count, film, size, mask=None):
-    return [augment(film, np.random.default_rng(seed), size, mask) for seed in range(count)]
+    return [augment(film, np.random.default_rng(seed), size, mask=mask) for seed in range(count)]
 
 
 def test_a_variant_is_a_film_of_the_size_asked():
@@ -35,6 +35,15 @@ def test_the_mask_moves_with_the_film():
         agreements.append(inside > outside)
         assert 0.04 < (mask > 127).mean() < 0.2
     assert np.mean(agreements) > 0.9
+
+
+def test_strength_zero_leaves_the_film_or_its_mirror_image():
+    """Within what JPEG keeps."""
+    film = np.repeat(np.linspace(20, 230, 64, dtype=np.uint8)[None], 64, axis=0)
+    for seed in range(10):
+        variant, _ = augment(film, np.random.default_rng(seed), 64, 0.0)
+        differences = [np.abs(variant.astype(int) - other).mean() for other in (film, film[:, ::-1])]
+        assert min(differences) < 4
 
 
 def test_half_of_the_variants_are_mirrored():
