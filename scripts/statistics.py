@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
-from sklearn.metrics import roc_auc_score
 
 from app.arrays import Float32Array
 
@@ -37,14 +36,17 @@ def auc(positive: np.ndarray, negative: np.ndarray, *, rounds: int = 500) -> dic
     if not len(positive) or not len(negative):
         return {"value": None, "low": None, "high": None, "films": films}
 
-    def area(high: np.ndarray, low: np.ndarray) -> float:
-        labels = np.concatenate([np.ones(len(high)), np.zeros(len(low))])
-        return float(roc_auc_score(labels, np.concatenate([high, low])))
-
     rng = np.random.default_rng(0)
-    areas = [area(rng.choice(positive, len(positive)), rng.choice(negative, len(negative))) for _ in range(rounds)]
+    areas = [_area(rng.choice(positive, len(positive)), rng.choice(negative, len(negative))) for _ in range(rounds)]
     low, high = np.quantile(areas, [0.025, 0.975])
-    return {"value": area(positive, negative), "low": float(low), "high": float(high), "films": films}
+    return {"value": _area(positive, negative), "low": float(low), "high": float(high), "films": films}
+
+
+def _area(positive: np.ndarray, negative: np.ndarray) -> float:
+    """The share of pairs that are ranked right, ties counting half: a tenth of the time of building the curve."""
+    ranked = np.sort(negative)
+    below = np.searchsorted(ranked, positive, "left") + np.searchsorted(ranked, positive, "right")
+    return float(below.mean() / 2 / len(ranked))
 
 
 def calibration_error(probabilities: Float32Array, labels: np.ndarray, bins: int = 15) -> float:

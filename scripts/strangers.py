@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import files
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def other_films() -> list[Picture]:
     return [Picture(Image.fromarray(film_of(name)), "PNG") for name in sorted(names) if name == "RG3_UNCR.dcm"]
 
 
+@cache
 def strangers() -> dict[str, list[Picture]]:
     """All of them, by kind."""
     return {

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from scripts.statistics import auc, calibration_error, mean_of, proportion, reliability
 
@@ -31,6 +32,9 @@ def test_a_mean_lies_in_its_interval_which_narrows_with_films():
 def test_area_under_the_curve():
     """The share of pairs that are ranked right: 5 of 6."""
     assert auc(np.array([0.9, 0.4]), np.array([0.1, 0.2, 0.5]))["value"] == pytest.approx(5 / 6)
+    rng = np.random.default_rng(0)
+    scores, labels = rng.integers(0, 20, 300), rng.random(300) < 0.3
+    assert auc(scores[labels], scores[~labels])["value"] == pytest.approx(roc_auc_score(labels, scores))
 
 
 def test_calibration_error_by_hand():
