@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import anyio
-import anyio.to_thread
 import numpy as np
 
 from app.arrays import Float32Array, UInt8Array
 from app.artifact import Manifest
 from app.cams import Heatmap, cam_method, normalise
 from app.decoding import Picture, decode, to_input
-from app.errors import DeadlineExceededError, QuestionError, UnknownNameError
+from app.errors import DeadlineExceededError, QuestionError, QueueFullError, UnknownNameError
 from app.geometry import seen_region
 from app.overlay import Overlay, Style, render
 from app.runtimes.base import Runtime
@@ -86,15 +88,46 @@ class _Exposure:
 class Analyzer:
     """Answers questions about images with one loaded model; nothing of it blocks the event loop.
 
-    Inference has one thread: TensorFlow spreads a call over all cores by itself, and two calls at once only share them.
+    Inference has one thread: TensorFlow spreads a call over all cores by itself, and two calls at once only share
+    them. Decoding and drawing have one thread per core, which bounds how many images are in memory as pixels. Both are
+    pools of its own: work that a deadline has passed before it began is dropped, work that has begun keeps its thread.
     """
 
-    def __init__(self, runtime: Runtime, *, max_pixels: int, max_overlay_side: int, timeout_s: float) -> None:
+    def __init__(
+        self, runtime: Runtime, *, max_pixels: int, max_overlay_side: int, max_queue: int, timeout_s: float
+    ) -> None:
         self.runtime = runtime
         self._max_pixels = max_pixels
         self._max_overlay_side = max_overlay_side
+        self._max_queue = max_queue
         self._timeout_s = timeout_s
-        self._inference = anyio.CapacityLimiter(1)
+        self._admitted = 0
+        self._pictures = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="picture")
+        self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
+
+    def close(self) -> None:
+        """Drop what has not begun, and let the threads end."""
+        for pool in (self._pictures, self._inference):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    @asynccontextmanager
+    async def admission(self) -> AsyncIterator[None]:
+        """One request's stay, from its first byte to its answer: counted, and bounded in time.
+
+        Raises:
+            QueueFullError: as many as the limit are inside.
+            DeadlineExceededError: the time is over.
+        """
+        if self._admitted >= self._max_queue:
+            raise QueueFullError(f"{self._max_queue} requests are being answered already; try again later")
+        self._admitted += 1
+        try:
+            with anyio.fail_after(self._timeout_s):
+                yield
+        except TimeoutError as error:
+            raise DeadlineExceededError(f"no result within {self._timeout_s:g} s") from error
+        finally:
+            self._admitted -= 1
 
     @property
     def manifest(self) -> Manifest:
@@ -105,30 +138,26 @@ class Analyzer:
 
         Raises:
             InputError: the image can't be used; the subclass says why.
-            DeadlineExceededError: no result in time.
         """
-        async with _deadline(self._timeout_s):
-            exposure = await _in_thread(lambda: self._expose(data))
-            scores = await self._infer(lambda: self.runtime.predict(exposure.pixels[None]))
-            return self._prediction(exposure.picture, scores.probabilities[0], scores.novelty[0])
+        exposure = await _run(self._pictures, lambda: self._expose(data))
+        scores = await _run(self._inference, lambda: self.runtime.predict(exposure.pixels[None]))
+        return self._prediction(exposure.picture, scores.probabilities[0], scores.novelty[0])
 
     async def explain(self, data: bytes, question: Question) -> Explanation:
         """Score one encoded image and show where the evidence for the asked class lies, from one forward pass.
 
         Raises:
             InputError: the image or the question can't be used; the subclass says why.
-            DeadlineExceededError: no result in time.
         """
         method = cam_method(question.method)
         targets = self._targets(question)
-        async with _deadline(self._timeout_s):
-            exposure = await _in_thread(lambda: self._expose(data))
-            evidence = await self._infer(lambda: self.runtime.evidence(exposure.pixels[None], targets[None]))
-            prediction = self._prediction(exposure.picture, evidence.probabilities[0], evidence.novelty[0])
-            if question.against is not None and question.class_name is None and question.against == prediction.label:
-                raise QuestionError(f"{question.against!r} is the predicted class itself; say which 'class' to explain")
-            heatmap = normalise(method(evidence.features[0], _contrast(evidence.gradients[0])))
-            overlay = await _in_thread(lambda: self._draw(exposure.picture, heatmap, question.style))
+        exposure = await _run(self._pictures, lambda: self._expose(data))
+        evidence = await _run(self._inference, lambda: self.runtime.evidence(exposure.pixels[None], targets[None]))
+        prediction = self._prediction(exposure.picture, evidence.probabilities[0], evidence.novelty[0])
+        if question.against is not None and question.class_name is None and question.against == prediction.label:
+            raise QuestionError(f"{question.against!r} is the predicted class itself; say which 'class' to explain")
+        heatmap = normalise(method(evidence.features[0], _contrast(evidence.gradients[0])))
+        overlay = await _run(self._pictures, lambda: self._draw(exposure.picture, heatmap, question.style))
         return Explanation(
             prediction=prediction,
             class_name=question.class_name or prediction.label,
@@ -149,9 +178,6 @@ class Analyzer:
         spec = self.manifest.input
         region = seen_region(picture.width, picture.height, spec.width, spec.height, spec.fit)
         return render(picture.image, heatmap.values, region, style, max_side=self._max_overlay_side)
-
-    async def _infer(self, call: Callable[[], T]) -> T:
-        return await anyio.to_thread.run_sync(call, limiter=self._inference, abandon_on_cancel=True)
 
     def _prediction(self, picture: Picture, probabilities: Float32Array, novelty: np.float32) -> Prediction:
         spec = self.manifest.novelty
@@ -188,14 +214,6 @@ def _contrast(gradients: Float32Array) -> Float32Array:
     return gradients[0] if len(gradients) == 1 else gradients[0] - gradients[1]
 
 
-@asynccontextmanager
-async def _deadline(seconds: float) -> AsyncIterator[None]:
-    try:
-        with anyio.fail_after(seconds):
-            yield
-    except TimeoutError as error:
-        raise DeadlineExceededError(f"no result within {seconds:g} s") from error
-
-
-async def _in_thread(call: Callable[[], T]) -> T:
-    return await anyio.to_thread.run_sync(call)
+async def _run(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+    """Wait for `call` in a thread of `pool`; when the wait is cancelled, a call that has not begun never does."""
+    return await asyncio.wrap_future(pool.submit(call))

@@ -14,6 +14,7 @@ LightboxError
 ├── UnknownModelError              no such model in the store
 ├── ModelNotLoadedError            the service has no model yet
 ├── DeadlineExceededError          no result in time
+├── QueueFullError                 too many requests at once
 └── ArtifactError                  a model-store entry is refused
     ├── ArtifactNotFoundError      there is none
     ├── ManifestError              manifest.json is missing or not valid
@@ -67,7 +68,8 @@ class UnknownNameError(QuestionError):
 
     def __init__(self, kind: str, name: str, valid: Iterable[str]) -> None:
         self.valid = tuple(valid)
-        super().__init__(f"unknown {kind} {name!r}; valid: {', '.join(self.valid)}")
+        shown = name if len(name) <= 80 else f"{name[:80]}…"
+        super().__init__(f"unknown {kind} {shown!r}; valid: {', '.join(self.valid)}")
 
 
 class NotAcceptableError(InputError):
@@ -84,6 +86,10 @@ class ModelNotLoadedError(LightboxError):
 
 class DeadlineExceededError(LightboxError):
     """The answer was not ready in time."""
+
+
+class QueueFullError(LightboxError):
+    """As many requests as the limit allows are being answered already."""
 
 
 class ArtifactError(LightboxError):

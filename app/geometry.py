@@ -38,7 +38,8 @@ def seen_region(width: int, height: int, input_width: int, input_height: int, fi
     """The region of a `width` x `height` image that fills an input of `input_width` x `input_height`.
 
     `squash` takes the whole image and ignores its aspect; `crop` the largest centred box of the input's aspect, in
-    whole pixels; `pad` the smallest centred box of the input's aspect that holds the whole image.
+    whole pixels; `pad` a centred box of the input's aspect that holds the whole image, in whole pixels of the
+    input.
     """
     if fit == "squash":
         return Region(0, 0, width, height)
@@ -47,6 +48,11 @@ def seen_region(width: int, height: int, input_width: int, input_height: int, fi
         box_height = max(1, min(height, round(width * input_height / input_width)))
         x, y = (width - box_width) // 2, (height - box_height) // 2
         return Region(x, y, x + box_width, y + box_height)
-    scale = max(width / input_width, height / input_height)
-    left, top = (width - scale * input_width) / 2, (height - scale * input_height) / 2
-    return Region(left, top, width - left, height - top)
+    # In whole pixels of the input, as the resized image lies in it.
+    if width * input_height > height * input_width:
+        inner_width, inner_height = input_width, max(1, round(height * input_width / width))
+    else:
+        inner_width, inner_height = max(1, round(width * input_height / height)), input_height
+    across, down = width / inner_width, height / inner_height  # image pixels per input pixel
+    left, top = (input_width - inner_width) // 2, (input_height - inner_height) // 2
+    return Region(-left * across, -top * down, (input_width - left) * across, (input_height - top) * down)

@@ -34,6 +34,7 @@ STATUSES: dict[type[errors.LightboxError], HTTPStatus] = {
     errors.NotAcceptableError: HTTPStatus.NOT_ACCEPTABLE,
     errors.UnknownModelError: HTTPStatus.NOT_FOUND,
     errors.ModelNotLoadedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.QueueFullError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DeadlineExceededError: HTTPStatus.GATEWAY_TIMEOUT,
     errors.LightboxError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
@@ -55,10 +56,12 @@ def create_app(settings: Settings | None = None, runtime: Runtime | None = None)
             loaded,
             max_pixels=settings.max_image_pixels,
             max_overlay_side=settings.max_overlay_side,
+            max_queue=settings.max_queue,
             timeout_s=settings.request_timeout_s,
         )
         log.info("serving %s version %d on %s", loaded.manifest.name, loaded.manifest.version, loaded.device)
         yield
+        app.state.analyzer.close()
         app.state.analyzer = None
 
     app = FastAPI(title="Lightbox", version=__version__, summary=__doc__, lifespan=lifespan)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from starlette.requests import ClientDisconnect
+
 from app.errors import UploadTooLargeError
+
+log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -67,6 +72,8 @@ class LastResort:
 
         try:
             await self._app(scope, receive, watched)
+        except ClientDisconnect:  # nobody is there to be answered
+            log.info("request %s: the client has gone", scope["state"]["request_id"])
         except Exception as error:  # the boundary: whatever it is, the process goes on serving
             if started:
                 raise

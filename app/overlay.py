@@ -69,25 +69,39 @@ def render(image: Image.Image, heatmap: Float32Array, region: Region, style: Sty
     """
     canvas = _reduced(image, max_side)
     region = region.scaled(canvas.width / image.width, canvas.height / image.height)
-    canvas = canvas.convert("RGB")
     window = _visible(region, canvas.size)
     heat = _upsampled(heatmap, region, window)
-    patch = Image.blend(canvas.crop(window), coloured(heat, style.colormap), style.alpha)
-    canvas.paste(patch, window)
+    grey = canvas.mode == "L"
+    patch = (_blended_grey if grey else _blended)(np.asarray(canvas.crop(window)), heat, style)
+    canvas = canvas.convert("RGB")
+    canvas.paste(Image.fromarray(patch), window)
     return _encoded(canvas, style.format)
 
 
-def coloured(heat: UInt8Array, colormap: str) -> Image.Image:
-    """Heat `[h, w]`, 0..255, as an RGB image in the colours of `colormap`."""
-    indexed = Image.fromarray(heat, mode="P")
-    indexed.putpalette(_palette(colormap))
-    return indexed.convert("RGB")
+def colours(colormap: str) -> Float32Array:
+    """The 256 colours of `colormap`, float32 `[256, 3]`, RGB in 0..255, from cold to hot."""
+    return _table(colormap)
 
 
 @lru_cache(maxsize=len(COLORMAPS))
-def _palette(colormap: str) -> bytes:
-    colours = colormaps[colormap](np.arange(256), bytes=True)  # uint8 [256, 4], RGBA
-    return np.ascontiguousarray(colours[:, :3]).tobytes()
+def _table(colormap: str) -> Float32Array:
+    return (colormaps[colormap](np.arange(256))[:, :3] * 255).astype(np.float32)
+
+
+def _blended(image: UInt8Array, heat: UInt8Array, style: Style) -> UInt8Array:
+    """An RGB image `[H, W, 3]` and heat `[H, W]` as one, rounded."""
+    mixed = (style.alpha * colours(style.colormap))[heat]
+    mixed += (1 - style.alpha) * image.astype(np.float32) + 0.5
+    return mixed.astype(np.uint8)
+
+
+def _blended_grey(image: UInt8Array, heat: UInt8Array, style: Style) -> UInt8Array:
+    """A grey image `[H, W]` and heat `[H, W]` as one: of 256 greys and 256 heats, every mixture is made only once."""
+    greys = (1 - style.alpha) * np.arange(256, dtype=np.float32)
+    mixtures = np.zeros((256, 256, 4), np.uint8)  # four bytes, so that a mixture is one 32-bit word
+    mixtures[..., :3] = style.alpha * colours(style.colormap)[:, None] + greys[None, :, None] + 0.5
+    words = mixtures.view(np.uint32).ravel().take(heat.astype(np.uint16) << 8 | image)
+    return np.ascontiguousarray(words.view(np.uint8).reshape(*words.shape, 4)[..., :3])
 
 
 def _reduced(image: Image.Image, max_side: int) -> Image.Image:
@@ -108,7 +122,7 @@ def _visible(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]
 
 
 def _upsampled(heatmap: Float32Array, region: Region, window: tuple[int, int, int, int]) -> UInt8Array:
-    """The heat 0..255 of every pixel of `window`, uint8 `[bottom - top, right - left]`."""
+    """The heat, in 256 bins, of every pixel of `window`, uint8 `[bottom - top, right - left]`."""
     height, width = heatmap.shape
     x, y = width / region.width, height / region.height  # cells per pixel
     left, top, right, bottom = window
@@ -120,7 +134,7 @@ def _upsampled(heatmap: Float32Array, region: Region, window: tuple[int, int, in
     )
     size = (right - left, bottom - top)
     heat = Image.fromarray(heatmap).resize(size, Image.Resampling.BILINEAR, box=box)
-    return (np.asarray(heat) * 255.0 + 0.5).clip(0, 255).astype(np.uint8)
+    return np.clip(np.asarray(heat) * 256.0, 0, 255).astype(np.uint8)  # the bins of a colormap, as Matplotlib has them
 
 
 def _encoded(image: Image.Image, name: str) -> Overlay:

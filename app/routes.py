@@ -92,8 +92,9 @@ async def read_image(request: Request) -> bytes:
 @router.post("/predict", openapi_extra=_IMAGE_BODY, responses=_REFUSALS)
 async def predict(request: Request, analyzer: Loaded, _query: Annotated[PredictQuery, Query()]) -> PredictionOut:
     """The class probabilities of one image."""
-    best_type(request.headers.get("accept"), [JSON])
-    prediction = await analyzer.predict(await read_image(request))
+    best_type(_accept(request), [JSON])
+    async with analyzer.admission():
+        prediction = await analyzer.predict(await read_image(request))
     return PredictionOut(**_prediction_fields(request, analyzer.manifest, prediction))
 
 
@@ -105,11 +106,12 @@ async def predict(request: Request, analyzer: Loaded, _query: Annotated[PredictQ
 )
 async def explain(request: Request, analyzer: Loaded, query: Annotated[ExplainQuery, Query()]) -> Response:
     """The class probabilities of one image, and where the evidence for a class lies: a heatmap and its overlay."""
-    media_type = best_type(request.headers.get("accept"), _answer_types(query.format))
+    media_type = best_type(_accept(request), _answer_types(query.format))
     name = query.format if media_type == JSON else media_type.removeprefix("image/")
     style = overlay.Style(format=name, alpha=query.alpha, colormap=query.colormap)
     question = Question(query.class_name, query.against, query.method, style)
-    explanation = await analyzer.explain(await read_image(request), question)
+    async with analyzer.admission():
+        explanation = await analyzer.explain(await read_image(request), question)
     if media_type == JSON:
         answer = _explanation_out(request, analyzer.manifest, explanation)
         return Response(answer.model_dump_json(by_alias=True), media_type=JSON, headers={"Vary": "Accept"})
@@ -150,6 +152,11 @@ def model(request: Request, name: str, analyzer: Loaded) -> ModelOut:
 async def root() -> RedirectResponse:
     """Until there is a page: the interactive documentation."""
     return RedirectResponse("/docs")
+
+
+def _accept(request: Request) -> str:
+    """All `Accept` headers as one, which is what several mean (RFC 9110, section 5.2)."""
+    return ", ".join(request.headers.getlist("accept"))
 
 
 def _answer_types(preferred: str) -> list[str]:

@@ -40,8 +40,11 @@ class Settings(BaseSettings):
     max_overlay_side: int = Field(1024, ge=1, le=8192)
     """Longest side of an overlay in pixels; larger images are reduced to it."""
 
+    max_queue: int = Field(64, ge=1)
+    """Requests that are answered at once; one more is refused with 503."""
+
     request_timeout_s: float = Field(30.0, gt=0)
-    """Seconds after which a request that has no result yet is answered with 504."""
+    """Seconds from a request's first byte after which it is answered with 504."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much is logged."""

@@ -16,6 +16,8 @@ from app.decoding import sniff
 from app.errors import MalformedBodyError, NoImageError
 
 _MAX_PARTS = 16
+# No base64 has these marks; a body of millions of them would hold the event loop for seconds.
+_MAX_MARKS = 64
 
 
 async def image_bytes(body: bytes, headers: Headers) -> bytes:
@@ -41,6 +43,8 @@ async def image_bytes(body: bytes, headers: Headers) -> bytes:
 
 
 def _from_json(body: bytes) -> bytes:
+    if sum(body.count(mark) for mark in (b"[", b"{", b",")) > _MAX_MARKS:
+        raise MalformedBodyError('the JSON body holds more than an image; send {"image": "<base64>"}')
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -74,6 +78,8 @@ async def _from_form(body: bytes, headers: Headers) -> bytes:
         form = await _InMemoryParser(headers, stream(), max_files=_MAX_PARTS, max_fields=_MAX_PARTS).parse()
     except MultiPartException as error:
         raise MalformedBodyError(f"the multipart form can't be read: {error.message}") from error
+    except UnicodeError as error:  # of a charset that the content type names, and no form has
+        raise MalformedBodyError("the multipart form can't be read: its charset does not fit") from error
     try:
         files = form.getlist("file")
         if len(files) != 1:

@@ -78,6 +78,23 @@ def unused_port():
         return probe.getsockname()[1]
 
 
+def test_a_body_that_stalls_and_a_client_that_goes(entry_of, unused_port):
+    """The deadline holds for the body, too; a client that hangs up is no failure, and not in the log as one."""
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    entry = entry_of(models.batch_norm_dropout)
+    with serving(entry, unused_port, LIGHTBOX_REQUEST_TIMEOUT_S="1") as (process, url):
+        wait_until_ready(url, process)
+        with socket.create_connection(("127.0.0.1", unused_port), timeout=20) as stalled:
+            stalled.sendall(head + b"0123456789")
+            assert b" 504 " in stalled.recv(4096)
+        with socket.create_connection(("127.0.0.1", unused_port)) as gone:
+            gone.sendall(head + b"0123456789")
+        assert httpx.post(f"{url}/predict", content=encoded(noise())).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    assert "Traceback" not in log
+
+
 def test_health_answers_while_films_are_explained(entry_of, unused_port):
     """Eight films at once in another thread; /livez never waits for them."""
     film = encoded(noise(1024, 1024))

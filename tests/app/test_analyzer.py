@@ -1,19 +1,23 @@
 """Predict and explain, over a runtime that a reader can follow."""
 
+from contextlib import AsyncExitStack
+
 import anyio
 import numpy as np
 import pytest
 
 from app.analyzer import Analyzer, Question
 from app.artifact import NoveltySpec
-from app.errors import CorruptImageError, DeadlineExceededError, QuestionError, UnknownNameError
+from app.errors import CorruptImageError, DeadlineExceededError, QuestionError, QueueFullError, UnknownNameError
 from app.overlay import Style
 from tests.doubles import BrightnessRuntime, GatedRuntime, manifest
 from tests.pictures import constant, decoded, encoded
 
 
 def analyzer(runtime=None, *, timeout_s=10.0):
-    return Analyzer(runtime or BrightnessRuntime(), max_pixels=1_000_000, max_overlay_side=256, timeout_s=timeout_s)
+    return Analyzer(
+        runtime or BrightnessRuntime(), max_pixels=1_000_000, max_overlay_side=256, max_queue=4, timeout_s=timeout_s
+    )
 
 
 def explained(data, runtime=None, **question):
@@ -109,11 +113,34 @@ def test_an_image_that_can_not_be_decoded_never_reaches_the_model():
 def test_a_model_that_takes_too_long_is_not_waited_for():
     """The deadline holds while the model computes."""
     runtime = GatedRuntime()
+
+    async def admitted():
+        slow = analyzer(runtime, timeout_s=0.2)
+        async with slow.admission():
+            await slow.predict(BRIGHT)
+
     try:
         with pytest.raises(DeadlineExceededError, match=r"0\.2 s"):
-            anyio.run(analyzer(runtime, timeout_s=0.2).predict, BRIGHT)
+            anyio.run(admitted)
     finally:
         runtime.gate.set()
+
+
+def test_as_many_are_admitted_as_the_limit_allows():
+    """One more is refused at once; one that leaves makes room."""
+
+    async def crowd():
+        full = analyzer()
+        async with AsyncExitStack() as inside:
+            for _ in range(4):
+                await inside.enter_async_context(full.admission())
+            with pytest.raises(QueueFullError, match="4 requests"):
+                async with full.admission():
+                    pass
+        async with full.admission():
+            return True
+
+    assert anyio.run(crowd)
 
 
 def test_the_event_loop_is_free_while_the_model_computes():

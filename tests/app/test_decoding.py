@@ -60,6 +60,64 @@ def test_exif_orientation_is_applied():
     assert (picture.width, picture.height) == (20, 40)
 
 
+def tiff_note(orientation, *more):
+    """EXIF with an orientation, and tags of (number, type, count, value bytes)."""
+    tags = [(0x0112, 3, 1, struct.pack("<HH", orientation, 0)), *more]
+    entries = b"".join(struct.pack("<HHI4s", *tag) for tag in tags)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(tags)) + entries + b"\0\0\0\0"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_odd_exif_does_not_spoil_a_film(kind):
+    """A tag of the wrong type beside the orientation, as some cameras write it."""
+    exif = tiff_note(6, (0xA005, 2, 2, b"ab\0\0"))
+    picture = decode(encoded(Image.new("L", (40, 20)), kind, exif=exif), max_pixels=LIMIT)
+    assert (picture.width, picture.height) == (20, 40)
+
+
+def test_exif_that_can_not_be_read_says_nothing():
+    """The film is as good as without."""
+    picture = decode(encoded(Image.new("L", (40, 20)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"), max_pixels=LIMIT)
+    assert (picture.width, picture.height) == (40, 20)
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused():
+    """Each costs a pass over all pixels: a small file could hold a thread for an hour."""
+    data = encoded(noise(64, 64), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    with pytest.raises(CorruptImageError, match="scans"):
+        decode(data[:-2] + scan * 200 + b"\xff\xd9", max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_without_a_known_range_are_refused(mode):
+    """Rather than guessed: 32 bits may mean anything."""
+    with pytest.raises(UnsupportedImageError, match="range"):
+        decode(encoded(Image.new(mode, (5, 5), 100), "TIFF"), max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        b"VP8X\x0a\0\0\0\0\0\0\0" + b"\xff\xff\0" * 2,
+        b"VP8L\x05\0\0\0\x2f" + (16383 | 16383 << 14).to_bytes(4, "little"),
+        b"VP8 \x0a\0\0\0\0\0\0\x9d\x01\x2a" + b"\xff\x3f" * 2,
+    ],
+)
+def test_the_canvas_of_a_webp_is_counted_before_it_is_made(chunk):
+    """By its header, of any of the three kinds."""
+    with pytest.raises(ImageTooLargeError):
+        decode(b"RIFF" + struct.pack("<I", len(chunk) + 4) + b"WEBP" + chunk, max_pixels=64_000_000)
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}, {"quality": 80, "exif": tiff_note(1)}])
+def test_a_webp_at_the_limit_is_decoded(options):
+    """The header is read right in all three kinds."""
+    assert decode(encoded(noise(30, 50, 3), "WEBP", **options), max_pixels=1500).width == 50
+    with pytest.raises(ImageTooLargeError, match="50 x 30"):
+        decode(encoded(noise(30, 50, 3), "WEBP", **options), max_pixels=1499)
+
+
 def test_pixels_are_counted_before_they_are_decoded():
     """A header may promise 2.5 billion pixels in a few bytes; none of them is made."""
     header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)

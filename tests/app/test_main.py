@@ -2,6 +2,7 @@
 
 import base64
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from starlette.testclient import TestClient
@@ -100,6 +101,25 @@ def test_no_result_in_time():
         problem(client.post("/predict", content=FILM), 504)
         runtime.gate.set()
         assert client.post("/predict", content=FILM).status_code == 200
+
+
+def test_too_many_at_once():
+    """503 with Retry-After, at once; those inside are answered."""
+    runtime = GatedRuntime()
+    with TestClient(create_app(Settings(max_queue=1), runtime)) as client, ThreadPoolExecutor(1) as pool:
+        inside = pool.submit(client.post, "/predict", content=FILM)
+        assert runtime.entered.wait(timeout=10)
+        refused = client.post("/predict", content=FILM)
+        problem(refused, 503)
+        assert int(refused.headers["retry-after"]) > 0
+        assert client.get("/livez").status_code == 200
+        runtime.gate.set()
+        assert inside.result().status_code == 200
+
+
+def test_long_names_are_not_echoed_whole(client):
+    """What a client sends comes back as an excerpt."""
+    assert len(problem(client.post(f"/explain?class={'x' * 5000}", content=FILM), 422)["detail"]) < 300
 
 
 def test_an_unforeseen_failure_says_nothing_outside_and_everything_in_the_log(caplog):

@@ -6,7 +6,7 @@ from PIL import Image
 
 from app.errors import UnknownNameError
 from app.geometry import Region, seen_region
-from app.overlay import COLORMAPS, FORMATS, Style, coloured, render
+from app.overlay import COLORMAPS, FORMATS, Style, colours, render
 from tests.pictures import decoded, noise
 
 
@@ -74,16 +74,26 @@ def test_alpha_zero_gives_the_image_back(mode):
 
 
 def test_the_blend_is_linear_in_alpha():
-    """overlay = (1 - alpha)·image + alpha·colour, within one grey level."""
+    """overlay = (1 - alpha)·image + alpha·colour, rounded."""
     image = Image.new("RGB", (8, 8), (100, 150, 200))
-    red = np.array(coloured(np.full((8, 8), 255, np.uint8), "jet"), float)
+    red = colours("jet")[255]
     picture = decoded(drawn(image, np.ones((2, 2)), alpha=0.25).data)
-    np.testing.assert_allclose(picture, 0.75 * np.array([100, 150, 200]) + 0.25 * red, atol=1)
+    np.testing.assert_allclose(
+        picture, np.broadcast_to(0.75 * np.array([100, 150, 200]) + 0.25 * red, (8, 8, 3)), atol=0.5
+    )
+
+
+def test_grey_and_colour_blend_alike():
+    """The short way for grey films gives what the long one gives."""
+    pixels, heatmap = noise(40, 50), np.random.default_rng(1).random((5, 5))
+    grey = drawn(Image.fromarray(pixels), heatmap, alpha=0.37)
+    colour = drawn(Image.fromarray(pixels).convert("RGB"), heatmap, alpha=0.37)
+    assert (decoded(grey.data) == decoded(colour.data)).all()
 
 
 def test_jet_runs_from_blue_to_red():
     """Channels in RGB order, not BGR."""
-    cold, hot = np.asarray(coloured(np.array([[0, 255]], np.uint8), "jet"))[0]
+    cold, hot = colours("jet")[[0, 255]]
     assert cold[2] > 100
     assert cold[0] == cold[1] == 0
     assert hot[0] > 100
@@ -93,8 +103,7 @@ def test_jet_runs_from_blue_to_red():
 @pytest.mark.parametrize("colormap", COLORMAPS)
 def test_every_colormap_draws(colormap):
     """Cold and hot differ in each."""
-    colours = np.asarray(coloured(np.array([[0, 255]], np.uint8), colormap)).astype(int)
-    assert abs(colours[0, 0] - colours[0, 1]).max() > 50
+    assert abs(colours(colormap)[0] - colours(colormap)[255]).max() > 50
 
 
 @pytest.mark.parametrize("name", FORMATS)

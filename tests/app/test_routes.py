@@ -105,6 +105,12 @@ def test_the_picture_itself_can_be_asked_for(client, name):
     assert "accept" in answer.headers["vary"].lower()
 
 
+def test_several_accept_headers_are_one(client):
+    """As RFC 9110 has it."""
+    headers = [("accept", "text/html"), ("accept", "image/png")]
+    assert client.post("/explain", content=BRIGHT, headers=headers).headers["content-type"] == "image/png"
+
+
 def test_any_image_means_the_format_that_the_query_prefers(client):
     """`image/*` leaves the choice to `format`."""
     answer = client.post("/explain?format=webp", content=BRIGHT, headers={"accept": "image/*"})

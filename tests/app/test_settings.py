@@ -26,6 +26,13 @@ def test_nonsense_is_refused(monkeypatch, name):
         Settings()
 
 
+def test_compose_passes_every_setting_on():
+    """But for the address and the store, which are the container's own, and the port, which is the host's."""
+    text = (README.parent / "docker-compose.yml").read_text(encoding="utf-8")
+    for name in Settings.model_fields.keys() - {"host", "port", "model_store"}:
+        assert f"- LIGHTBOX_{name.upper()}\n" in text
+
+
 def test_the_readme_documents_every_setting():
     """With its default."""
     text = README.read_text(encoding="utf-8")

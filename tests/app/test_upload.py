@@ -87,6 +87,9 @@ def test_no_image_where_one_should_be(body, content_type):
         (b'{"image": "no base64!"}', "application/json"),
         (b'{"image": "\xc3\xa9\xc3\xa9"}', "application/json"),
         (b'{"image": "QUJ"}', "application/json"),
+        (b'{"image": [' + b"[]," * 1_000_000 + b"0]}", "application/json"),
+        (part(b"x", "\xff") + END, FORM + "; charset=undefined"),
+        (part(b"x", "\xff") + END, FORM + "; charset=punycode"),
     ],
 )
 def test_an_envelope_that_can_not_be_read(body, content_type):

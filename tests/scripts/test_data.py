@@ -83,17 +83,17 @@ def test_the_digest_knows_bytes_and_labels_not_order(tmp_path):
     assert digest(films) != before
 
 
-def test_balancing_gives_every_class_and_source_its_share(tmp_path):
-    """Of a class, each source weighs the same; of all, each class; the mean is 1."""
+def test_balancing_gives_every_class_its_share_and_every_source_the_root_of_its(tmp_path):
+    """Of a class, sources weigh as the roots of their films; of all, each class the same; the mean is 1."""
     films = read_films(write_table(tmp_path, patients=9, films_each=2))
     weights = np.array(balancing_weights(films))
     assert weights.mean() == pytest.approx(1)
-    totals = {
-        (label, source): weights[[film.label == label and film.source == source for film in films]].sum()
-        for label in ("bright", "dark")
-        for source in ("here", "there")
-    }
-    assert len(set(np.round(list(totals.values()), 6))) == 1
+    for label in ("bright", "dark"):
+        of_label = np.array([film.label == label for film in films])
+        assert weights[of_label].sum() == pytest.approx(len(films) / 2)
+        here, there = (of_label & [film.source == source for film in films] for source in ("here", "there"))
+        assert here.sum() != there.sum()
+        assert weights[here].sum() / weights[there].sum() == pytest.approx((here.sum() / there.sum()) ** 0.5)
 
 
 def test_pixels_are_those_that_the_service_would_see(tmp_path):
