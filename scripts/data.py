@@ -150,13 +150,13 @@ def read_pixels(films: Sequence[Film], spec: InputSpec) -> UInt8Array:
 
 
 def balancing_weights(films: Sequence[Film]) -> list[float]:
-    """A weight per film, mean 1, so that every class weighs the same, and within it every source.
+    """A weight per film, mean 1: every class weighs the same; within it, a source weighs as the root of its films.
 
-    Where a source holds only some classes, a network can tell the class by the source; equal weights take from it
-    what they can.
+    Where a source holds only some classes, a network can tell the class by the source. Equal weights for all films
+    leave it that; equal weights for all sources let the few films of a small one decide. The root lies half-way, and
+    held up best (docs/model.md).
     """
     cells = [(film.label, film.source) for film in films]
     sizes = {cell: cells.count(cell) for cell in set(cells)}
-    sources = {label: sum(other == label for other, _ in sizes) for label, _ in sizes}
-    labels = len(sources)
-    return [len(films) / (labels * sources[cell[0]] * sizes[cell]) for cell in cells]
+    roots = {label: sum(size**0.5 for (other, _), size in sizes.items() if other == label) for label, _ in sizes}
+    return [len(films) / (len(roots) * roots[cell[0]] * sizes[cell] ** 0.5) for cell in cells]

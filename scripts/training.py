@@ -163,22 +163,23 @@ def fit_head(
 ) -> None:
     """The frozen phase: multinomial logistic regression on the pooled features of `indices` of `films` is the head.
 
-    Every class weighs the same, and within it every source; the film itself and its variants count alike.
+    From the films as they are: variants made it worse on all accounts (docs/model.md); the lung map and fine-tuning
+    have them. Weighted as `balancing_weights` says.
     """
     pooled = keras.Model(network.head.input, network.head.get_layer("pool").output)
+    cut = cache.cuts[0]
     values = np.concatenate(
         [
             pooled(network.tail(cut[indices[at]].astype(np.float32), training=False)).numpy()
-            for number, cut in enumerate(cache.cuts, start=1)
-            for at in in_batches(len(indices), 64, f"head {number}/{len(cache.cuts)}")
+            for at in in_batches(len(indices), 64, "head")
         ]
     )
-    weights = np.tile(balancing_weights([films[i] for i in indices]), len(cache.cuts))
+    weights = np.array(balancing_weights([films[i] for i in indices]))
     mean = np.average(values, axis=0, weights=weights)
     deviation = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights)) + 1e-4
     network.head.get_layer("standardise").set_weights([1 / deviation, -mean / deviation])
     regression = LogisticRegression(C=1 / (recipe.penalty * len(values)), max_iter=1000)
-    regression.fit((values - mean) / deviation, np.tile(labels[indices], len(cache.cuts)), sample_weight=weights)
+    regression.fit((values - mean) / deviation, labels[indices], sample_weight=weights)
     kernel, bias = regression.coef_, regression.intercept_
     if len(kernel) == 1:  # of two classes scikit-learn keeps the difference
         kernel, bias = np.concatenate([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
@@ -188,7 +189,7 @@ def fit_head(
 def fine_tune(
     network: Network, cache: Cache, films: Sequence[Film], labels: np.ndarray, indices: np.ndarray, recipe: Recipe
 ) -> None:
-    """Train tail and head on `indices` of `films`, drawn so that every source × class weighs the same.
+    """Train tail and head on `indices` of `films`, drawn as `balancing_weights` says.
 
     Weights end as the running average of those of the last three fifths of the steps (Izmailov et al., UAI 2018). A
     tail without trainable weights is left as it is, and its head with it.
