@@ -19,11 +19,6 @@ def test_a_wide_image_meets_a_square_input(fit, expected):
 
 
 @pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
-def test_padding_lies_in_whole_pixels_of_the_input():
-    """100 x 60 in 8 x 8 is 8 x 5, one row of padding above and two below: a row is 12 pixels high."""
-    assert seen_region(100, 60, 8, 8, "pad") == Region(0, -12, 100, 84)
-
-
 def test_an_image_of_the_inputs_aspect_is_seen_whole(fit):
     """No way of fitting changes an image that fits."""
     assert seen_region(80, 40, 16, 8, fit) == Region(0, 0, 80, 40)
@@ -33,3 +28,8 @@ def test_a_crop_keeps_at_least_one_pixel():
     """A line one pixel high still has a region."""
     region = seen_region(1000, 1, 224, 224, "crop")
     assert (region.width, region.height) == (1, 1)
+
+
+def test_padding_lies_in_whole_pixels_of_the_input():
+    """100 x 60 in 8 x 8 is 8 x 5, one row of padding above and two below: a row is 12 pixels high."""
+    assert seen_region(100, 60, 8, 8, "pad") == Region(0, -12, 100, 84)

@@ -1,0 +1,16 @@
+"""The film to try the service with."""
+
+import numpy as np
+from PIL import Image
+
+from scripts.film import main
+
+
+def test_the_chest_film_is_written_upright_and_not_inverted(tmp_path):
+    """1841 x 1955, grey; the corners are air and dark, the spine is bone and bright."""
+    assert main([str(tmp_path / "chest.png")]) == 0
+    film = np.asarray(Image.open(tmp_path / "chest.png"))
+    assert film.shape == (1955, 1841)
+    assert film.dtype == np.uint8
+    assert film[200:400, :60].mean() < 100
+    assert film[900:1100, 880:960].mean() > 180
