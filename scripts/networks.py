@@ -59,7 +59,9 @@ def _vgg16(weights: str, last: str) -> keras.Model:
     try:
         named = "imagenet" if weights == "imagenet" else None
         full = keras.applications.VGG16(weights=named, include_top=False, input_shape=(224, 224, 3))
-    except OSError as error:
+    except Exception as error:  # Keras raises the bare class for a failed download
+        if "URL fetch failure" not in str(error):
+            raise
         raise WeightsError(
             "the ImageNet weights can't be downloaded; where only a package index is reached, take --weights hed"
         ) from error

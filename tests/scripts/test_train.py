@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -171,6 +172,16 @@ def test_weights_that_can_not_be_had_are_refused(data, tmp_path, capsys):
     options = ["--store", str(tmp_path / "store"), "--work", str(tmp_path), "--weights", "absent.h5"]
     assert main(["--data", str(data), *options]) == 1
     assert "no file absent.h5" in capsys.readouterr().err
+
+
+def test_a_machine_that_can_not_download_is_told_what_else_there_is(data, tmp_path):
+    """The default weights are ImageNet's; behind a dead proxy the command ends with 1 and names the other set."""
+    offline = os.environ | {"KERAS_HOME": str(tmp_path / "keras"), "https_proxy": "http://127.0.0.1:9"}
+    command = [sys.executable, "-m", "scripts.train", "--data", str(data), "--store", str(tmp_path / "store")]
+    run = subprocess.run([*command, "--work", str(tmp_path)], env=offline, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "--weights hed" in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 def test_the_hed_weights_fill_every_convolution():
