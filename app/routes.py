@@ -14,7 +14,7 @@ from app import overlay
 from app.analyzer import Analyzer, Explanation, Prediction, Question
 from app.artifact import Manifest, model_names, model_versions
 from app.cams import METHODS
-from app.errors import ModelNotLoadedError, UnknownModelError
+from app.errors import ModelNotLoadedError, QuestionError, UnknownModelError
 from app.negotiation import JSON, best_type
 from app.schemas import (
     ExplainQuery,
@@ -81,6 +81,13 @@ def loaded_analyzer(request: Request) -> Analyzer:
     return analyzer
 
 
+def once_each(request: Request) -> None:
+    """Refuses a query parameter that is given twice: one of the two would be ignored."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise QuestionError(f"given more than once: {', '.join(repeated)[:80]}")
+
+
 Loaded = Annotated[Analyzer, Depends(loaded_analyzer)]
 
 
@@ -89,7 +96,7 @@ async def read_image(request: Request) -> bytes:
     return await image_bytes(await request.body(), request.headers)
 
 
-@router.post("/predict", openapi_extra=_IMAGE_BODY, responses=_REFUSALS)
+@router.post("/predict", dependencies=[Depends(once_each)], openapi_extra=_IMAGE_BODY, responses=_REFUSALS)
 async def predict(request: Request, analyzer: Loaded, _query: Annotated[PredictQuery, Query()]) -> PredictionOut:
     """The class probabilities of one image."""
     best_type(_accept(request), [JSON])
@@ -100,6 +107,7 @@ async def predict(request: Request, analyzer: Loaded, _query: Annotated[PredictQ
 
 @router.post(
     "/explain",
+    dependencies=[Depends(once_each)],
     openapi_extra=_IMAGE_BODY,
     response_model=ExplanationOut,
     responses={200: {"content": _PICTURES}, **_REFUSALS},
