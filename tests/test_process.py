@@ -82,7 +82,7 @@ def test_a_body_that_stalls_and_a_client_that_goes(entry_of, unused_port):
     """The deadline holds for the body, too; a client that hangs up is no failure, and not in the log as one."""
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
     entry = entry_of(models.batch_norm_dropout)
-    with serving(entry, unused_port, LIGHTBOX_REQUEST_TIMEOUT_S="1") as (process, url):
+    with serving(entry, unused_port, LIGHTBOX_REQUEST_TIMEOUT_S="2") as (process, url):
         wait_until_ready(url, process)
         with socket.create_connection(("127.0.0.1", unused_port), timeout=20) as stalled:
             stalled.sendall(head + b"0123456789")

@@ -98,7 +98,7 @@ def test_no_model_is_not_ready():
 def test_no_result_in_time():
     """504, and the next request succeeds."""
     runtime = GatedRuntime()
-    with TestClient(create_app(Settings(request_timeout_s=0.2), runtime)) as client:
+    with TestClient(create_app(Settings(request_timeout_s=1), runtime)) as client:
         problem(client.post("/predict", content=FILM), 504)
         runtime.gate.set()
         assert client.post("/predict", content=FILM).status_code == 200
