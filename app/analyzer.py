@@ -12,14 +12,15 @@ from typing import TypeVar
 
 import anyio
 import numpy as np
+from PIL import Image
 
 from app.arrays import Float32Array, UInt8Array
 from app.artifact import Manifest
 from app.cams import Heatmap, cam_method, normalise
-from app.decoding import Picture, decode, to_input
+from app.decoding import decode, to_input
 from app.errors import DeadlineExceededError, QuestionError, QueueFullError, UnknownNameError
 from app.geometry import seen_region
-from app.overlay import Overlay, Style, render
+from app.overlay import Overlay, Style, reduced, render
 from app.runtimes.base import Runtime
 
 T = TypeVar("T")
@@ -38,10 +39,19 @@ class Novelty:
 
 
 @dataclass(frozen=True, slots=True)
+class Original:
+    """What an image was, upright: its size in pixels, and the container that it came in."""
+
+    width: int
+    height: int
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """The model's answer: `probabilities` by class name, in logit order; `novelty` None where the model has none."""
 
-    picture: Picture
+    original: Original
     probabilities: dict[str, float]
     novelty: Novelty | None
 
@@ -79,18 +89,23 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class _Exposure:
-    """A decoded picture and what the network takes of it, uint8 `[H, W, C]`."""
+    """What is kept of an image while it waits for the model: all of its pixels would be too many.
 
-    picture: Picture
+    `pixels` is what the network takes, uint8 `[H, W, C]`; `canvas` the image at the size that its overlay will have.
+    """
+
+    original: Original
     pixels: UInt8Array
+    canvas: Image.Image
 
 
 class Analyzer:
     """Answers questions about images with one loaded model; nothing of it blocks the event loop.
 
     Inference has one thread: TensorFlow spreads a call over all cores by itself, and two calls at once only share
-    them. Decoding and drawing have one thread per core, which bounds how many images are in memory as pixels. Both are
-    pools of its own: work that a deadline has passed before it began is dropped, work that has begun keeps its thread.
+    them. Decoding and drawing have one thread per core, which bounds how many whole images are in memory at once. Both
+    are pools of its own: work that a deadline has passed before it began is dropped, work that has begun keeps its
+    thread.
     """
 
     def __init__(
@@ -141,7 +156,7 @@ class Analyzer:
         """
         exposure = await _run(self._pictures, lambda: self._expose(data))
         scores = await _run(self._inference, lambda: self.runtime.predict(exposure.pixels[None]))
-        return self._prediction(exposure.picture, scores.probabilities[0], scores.novelty[0])
+        return self._prediction(exposure.original, scores.probabilities[0], scores.novelty[0])
 
     async def explain(self, data: bytes, question: Question) -> Explanation:
         """Score one encoded image and show where the evidence for the asked class lies, from one forward pass.
@@ -153,11 +168,11 @@ class Analyzer:
         targets = self._targets(question)
         exposure = await _run(self._pictures, lambda: self._expose(data))
         evidence = await _run(self._inference, lambda: self.runtime.evidence(exposure.pixels[None], targets[None]))
-        prediction = self._prediction(exposure.picture, evidence.probabilities[0], evidence.novelty[0])
+        prediction = self._prediction(exposure.original, evidence.probabilities[0], evidence.novelty[0])
         if question.against is not None and question.class_name is None and question.against == prediction.label:
             raise QuestionError(f"{question.against!r} is the predicted class itself; say which 'class' to explain")
         heatmap = normalise(method(evidence.features[0], _contrast(evidence.gradients[0])))
-        overlay = await _run(self._pictures, lambda: self._draw(exposure.picture, heatmap, question.style))
+        overlay = await _run(self._pictures, lambda: self._draw(exposure, heatmap, question.style))
         return Explanation(
             prediction=prediction,
             class_name=question.class_name or prediction.label,
@@ -172,17 +187,19 @@ class Analyzer:
         spec = self.manifest.input
         picture = decode(data, max_pixels=self._max_pixels)
         pixels = to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
-        return _Exposure(picture, pixels)
+        original = Original(picture.width, picture.height, picture.format)
+        return _Exposure(original, pixels, reduced(picture.image, self._max_overlay_side))
 
-    def _draw(self, picture: Picture, heatmap: Heatmap, style: Style) -> Overlay:
-        spec = self.manifest.input
-        region = seen_region(picture.width, picture.height, spec.width, spec.height, spec.fit)
-        return render(picture.image, heatmap.values, region, style, max_side=self._max_overlay_side)
+    def _draw(self, exposure: _Exposure, heatmap: Heatmap, style: Style) -> Overlay:
+        spec, original, canvas = self.manifest.input, exposure.original, exposure.canvas
+        region = seen_region(original.width, original.height, spec.width, spec.height, spec.fit)
+        region = region.scaled(canvas.width / original.width, canvas.height / original.height)
+        return render(canvas, heatmap.values, region, style, max_side=self._max_overlay_side)
 
-    def _prediction(self, picture: Picture, probabilities: Float32Array, novelty: np.float32) -> Prediction:
+    def _prediction(self, original: Original, probabilities: Float32Array, novelty: np.float32) -> Prediction:
         spec = self.manifest.novelty
         return Prediction(
-            picture=picture,
+            original=original,
             probabilities=dict(zip(self.manifest.classes, map(float, probabilities), strict=True)),
             novelty=None if spec is None else Novelty(float(novelty), spec.threshold),
         )

@@ -67,7 +67,7 @@ def render(image: Image.Image, heatmap: Float32Array, region: Region, style: Sty
         style: format, strength and colours.
         max_side: the longest side of the overlay in pixels; a larger image is reduced, its aspect kept.
     """
-    canvas = _reduced(image, max_side)
+    canvas = reduced(image, max_side)
     region = region.scaled(canvas.width / image.width, canvas.height / image.height)
     window = _visible(region, canvas.size)
     heat = _upsampled(heatmap, region, window)
@@ -104,7 +104,8 @@ def _blended_grey(image: UInt8Array, heat: UInt8Array, style: Style) -> UInt8Arr
     return np.ascontiguousarray(words.view(np.uint8).reshape(*words.shape, 4)[..., :3])
 
 
-def _reduced(image: Image.Image, max_side: int) -> Image.Image:
+def reduced(image: Image.Image, max_side: int) -> Image.Image:
+    """`image` with its longest side brought down to `max_side` pixels, its aspect kept; a smaller one as it is."""
     longest = max(image.size)
     if longest <= max_side:
         return image

@@ -190,7 +190,7 @@ def _summary(request: Request, name: str) -> ModelSummary:
 
 
 def _prediction_fields(request: Request, manifest: Manifest, prediction: Prediction) -> dict[str, Any]:
-    novelty, picture = prediction.novelty, prediction.picture
+    novelty, original = prediction.novelty, prediction.original
     return {
         "id": request.state.request_id,
         "model": ModelRef(name=manifest.name, version=manifest.version),
@@ -201,7 +201,7 @@ def _prediction_fields(request: Request, manifest: Manifest, prediction: Predict
         and NoveltyOut(
             score=novelty.score, threshold=novelty.threshold, out_of_distribution=novelty.out_of_distribution
         ),
-        "image": ImageOut(width=picture.width, height=picture.height, format=picture.format),
+        "image": ImageOut(width=original.width, height=original.height, format=original.format),
         "notice": manifest.intended_use,
     }
 

@@ -80,7 +80,7 @@ def _vgg16(weights: str, last: str) -> keras.Model:
 BACKBONES: dict[str, Backbone] = {
     # The whole network: its last block is unfrozen. Its last pooling is left off, so the features keep 14 x 14 cells.
     "vgg16": Backbone(partial(_vgg16, last="block5_conv3"), 224, "block4_pool"),
-    # The first four blocks, all frozen: on films of other hospitals, what the fifth adds is lost again.
+    # The first four blocks, all frozen: what the shipped model is made of, and docs/model.md says why.
     "vgg16-4": Backbone(partial(_vgg16, last="block4_pool"), 224, "block4_pool"),
 }
 

@@ -36,7 +36,7 @@ def test_a_prediction_names_every_class_in_logit_order():
     assert list(prediction.probabilities) == ["dark", "middle", "bright"]
     assert prediction.label == "bright"
     assert prediction.probabilities["bright"] == pytest.approx(0.8)
-    assert (prediction.picture.width, prediction.picture.height) == (60, 40)
+    assert (prediction.original.width, prediction.original.height) == (60, 40)
 
 
 @pytest.mark.parametrize(("data", "flagged"), [(BRIGHT, True), (DARK, False)])
