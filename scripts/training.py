@@ -163,7 +163,8 @@ def fit_head(
 ) -> None:
     """The frozen phase: multinomial logistic regression on the pooled features of `indices` of `films` is the head.
 
-    From the films as they are: with variants the figures fell (docs/model.md); the lung map and fine-tuning have them. Weighted as `balancing_weights` says.
+    From the films as they are: with variants the figures fell (docs/model.md); the lung map and fine-tuning have them.
+    Weighted as `balancing_weights` says.
     """
     pooled = keras.Model(network.head.input, network.head.get_layer("pool").output)
     cut = cache.cuts[0]
