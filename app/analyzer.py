@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-import anyio
 import numpy as np
 from PIL import Image
 
 from app.arrays import Float32Array, UInt8Array
 from app.artifact import Manifest
-from app.cams import Heatmap, cam_method, normalise
+from app.batching import Batcher
+from app.cams import Cam, Heatmap, cam_method, normalise
 from app.decoding import decode, to_input
-from app.errors import DeadlineExceededError, QuestionError, QueueFullError, UnknownNameError
+from app.errors import QuestionError, UnknownNameError
 from app.geometry import seen_region
 from app.overlay import Overlay, Style, reduced, render
-from app.runtimes.base import Runtime
-
-T = TypeVar("T")
+from app.runtimes.base import Evidence, Runtime, Scores
+from app.telemetry import Telemetry
+from app.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,49 +94,29 @@ class _Exposure:
 
 
 class Analyzer:
-    """Answers questions about images with one loaded model; nothing of it blocks the event loop.
+    """One loaded model and what is done around it. Use it from one event loop.
 
-    Inference has one thread: TensorFlow spreads a call over all cores by itself, and two calls at once only share
-    them. Decoding and drawing have one thread per core, which bounds how many whole images are in memory at once. Both
-    are pools of its own: work that a deadline has passed before it began is dropped, work that has begun keeps its
-    thread.
+    Pictures are decoded and drawn in the workers' threads, the model is asked through a batcher; what nobody waits for
+    any more is dropped before it begins.
     """
 
     def __init__(
-        self, runtime: Runtime, *, max_pixels: int, max_overlay_side: int, max_queue: int, timeout_s: float
+        self,
+        runtime: Runtime,
+        workers: Workers,
+        telemetry: Telemetry,
+        *,
+        max_pixels: int,
+        max_overlay_side: int,
+        max_batch_size: int,
+        batch_window_s: float,
     ) -> None:
         self.runtime = runtime
+        self._workers = workers
+        self._telemetry = telemetry
         self._max_pixels = max_pixels
         self._max_overlay_side = max_overlay_side
-        self._max_queue = max_queue
-        self._timeout_s = timeout_s
-        self._admitted = 0
-        self._pictures = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="picture")
-        self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
-
-    def close(self) -> None:
-        """Drop what has not begun, and let the threads end."""
-        for pool in (self._pictures, self._inference):
-            pool.shutdown(wait=False, cancel_futures=True)
-
-    @asynccontextmanager
-    async def admission(self) -> AsyncIterator[None]:
-        """One request's stay, from its first byte to its answer: counted, and bounded in time.
-
-        Raises:
-            QueueFullError: as many as the limit are inside.
-            DeadlineExceededError: the time is over.
-        """
-        if self._admitted >= self._max_queue:
-            raise QueueFullError(f"{self._max_queue} requests are being answered already; try again later")
-        self._admitted += 1
-        try:
-            with anyio.fail_after(self._timeout_s):
-                yield
-        except TimeoutError as error:
-            raise DeadlineExceededError(f"no result within {self._timeout_s:g} s") from error
-        finally:
-            self._admitted -= 1
+        self._batcher = Batcher(runtime, workers, telemetry, max_batch_size=max_batch_size, window_s=batch_window_s)
 
     @property
     def manifest(self) -> Manifest:
@@ -154,9 +128,9 @@ class Analyzer:
         Raises:
             InputError: the image can't be used; the subclass says why.
         """
-        exposure = await _run(self._pictures, lambda: self._expose(data))
-        scores = await _run(self._inference, lambda: self.runtime.predict(exposure.pixels[None]))
-        return self._prediction(exposure.original, scores.probabilities[0], scores.novelty[0])
+        exposure = await self._exposed(data)
+        scores = await self._batcher.predict(exposure.pixels)
+        return self._prediction(exposure.original, scores)
 
     async def explain(self, data: bytes, question: Question) -> Explanation:
         """Score one encoded image and show where the evidence for the asked class lies, from one forward pass.
@@ -166,13 +140,12 @@ class Analyzer:
         """
         method = cam_method(question.method)
         targets = self._targets(question)
-        exposure = await _run(self._pictures, lambda: self._expose(data))
-        evidence = await _run(self._inference, lambda: self.runtime.evidence(exposure.pixels[None], targets[None]))
-        prediction = self._prediction(exposure.original, evidence.probabilities[0], evidence.novelty[0])
+        exposure = await self._exposed(data)
+        evidence = await self._batcher.evidence(exposure.pixels, targets)
+        prediction = self._prediction(exposure.original, evidence)
         if question.against is not None and question.class_name is None and question.against == prediction.label:
             raise QuestionError(f"{question.against!r} is the predicted class itself; say which 'class' to explain")
-        heatmap = normalise(method(evidence.features[0], _contrast(evidence.gradients[0])))
-        overlay = await _run(self._pictures, lambda: self._draw(exposure, heatmap, question.style))
+        heatmap, overlay = await self._workers.picture(lambda: self._drawn(exposure, evidence, method, question.style))
         return Explanation(
             prediction=prediction,
             class_name=question.class_name or prediction.label,
@@ -183,26 +156,39 @@ class Analyzer:
             overlay=overlay,
         )
 
+    async def _exposed(self, data: bytes) -> _Exposure:
+        with self._batcher.approach():
+            return await self._workers.picture(lambda: self._expose(data))
+
     def _expose(self, data: bytes) -> _Exposure:
         spec = self.manifest.input
-        picture = decode(data, max_pixels=self._max_pixels)
-        pixels = to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
-        original = Original(picture.width, picture.height, picture.format)
-        return _Exposure(original, pixels, reduced(picture.image, self._max_overlay_side))
+        with self._telemetry.stage("decode"):
+            picture = decode(data, max_pixels=self._max_pixels)
+            pixels = to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
+            original = Original(picture.width, picture.height, picture.format)
+            return _Exposure(original, pixels, reduced(picture.image, self._max_overlay_side))
 
-    def _draw(self, exposure: _Exposure, heatmap: Heatmap, style: Style) -> Overlay:
-        spec, original, canvas = self.manifest.input, exposure.original, exposure.canvas
-        region = seen_region(original.width, original.height, spec.width, spec.height, spec.fit)
-        region = region.scaled(canvas.width / original.width, canvas.height / original.height)
-        return render(canvas, heatmap.values, region, style, max_side=self._max_overlay_side)
+    def _drawn(self, exposure: _Exposure, evidence: Evidence, method: Cam, style: Style) -> tuple[Heatmap, Overlay]:
+        with self._telemetry.stage("render"):
+            heatmap = normalise(method(evidence.features, _contrast(evidence.gradients)))
+            spec, original, canvas = self.manifest.input, exposure.original, exposure.canvas
+            region = seen_region(original.width, original.height, spec.width, spec.height, spec.fit)
+            region = region.scaled(canvas.width / original.width, canvas.height / original.height)
+            return heatmap, render(canvas, heatmap.values, region, style, max_side=self._max_overlay_side)
 
-    def _prediction(self, original: Original, probabilities: Float32Array, novelty: np.float32) -> Prediction:
-        spec = self.manifest.novelty
-        return Prediction(
+    def _prediction(self, original: Original, row: Scores | Evidence) -> Prediction:
+        """The answer for one image from its row of a batch."""
+        manifest, spec = self.manifest, self.manifest.novelty
+        prediction = Prediction(
             original=original,
-            probabilities=dict(zip(self.manifest.classes, map(float, probabilities), strict=True)),
-            novelty=None if spec is None else Novelty(float(novelty), spec.threshold),
+            probabilities=dict(zip(manifest.classes, map(float, row.probabilities), strict=True)),
+            novelty=None if spec is None else Novelty(float(row.novelty), spec.threshold),
         )
+        which = (manifest.name, str(manifest.version))
+        self._telemetry.metrics.predictions.labels(*which, prediction.label).inc()
+        if prediction.novelty is not None and prediction.novelty.out_of_distribution:
+            self._telemetry.metrics.novel_images.labels(*which).inc()
+        return prediction
 
     def _targets(self, question: Question) -> Float32Array:
         """What to differentiate: `[1, classes]`, or `[2, classes]` where `against` is to be subtracted."""
@@ -229,8 +215,3 @@ def _contrast(gradients: Float32Array) -> Float32Array:
     The gradient is linear in its target, so the predicted class can be contrasted before anyone knows which it is.
     """
     return gradients[0] if len(gradients) == 1 else gradients[0] - gradients[1]
-
-
-async def _run(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
-    """Wait for `call` in a thread of `pool`; when the wait is cancelled, a call that has not begun never does."""
-    return await asyncio.wrap_future(pool.submit(call))

@@ -25,6 +25,9 @@ MANIFEST = "manifest.json"
 # Pictures of patients: never listed in the manifest, so that a model can be passed on without them.
 PRIVATE = PurePosixPath("report/films")
 
+# What tells whether an entry's files have changed: the path, size and modification time of each.
+Fingerprint = tuple[tuple[str, int, int], ...]
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -128,6 +131,17 @@ def find_artifact(store: Path, name: str, version: int | None = None) -> Path:
     if version is not None and version not in versions:
         raise ArtifactNotFoundError(f"no version {version} of {name!r} in {store}, which holds: {versions}")
     return store / name / str(versions[-1] if version is None else version)
+
+
+def fingerprint(entry: Path) -> Fingerprint | None:
+    """What `entry` holds at this moment, without reading it; None where it is no version, or not yet, or no more."""
+    if not (entry / MANIFEST).is_file():
+        return None
+    try:
+        files = ((path, path.stat()) for path in sorted(entry.rglob("*")) if path.is_file())
+        return tuple((path.relative_to(entry).as_posix(), stat.st_size, stat.st_mtime_ns) for path, stat in files)
+    except FileNotFoundError:  # it is being removed
+        return None
 
 
 def read_manifest(entry: Path) -> Manifest:

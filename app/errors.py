@@ -11,10 +11,13 @@ LightboxError
 │   ├── QuestionError              a question that has no answer
 │   │   └── UnknownNameError       a class, method, format or colormap that there isn't
 │   └── NotAcceptableError         no answer type that the caller accepts
-├── UnknownModelError              no such model in the store
-├── ModelNotLoadedError            the service has no model yet
+├── UnknownModelError              no such model or version in the store
+├── CredentialsError               no key that is known
+├── ModelNotLoadedError            the model that is asked is not in memory yet
+│   └── ModelRefusedError          … and won't be: its artefact is refused
 ├── DeadlineExceededError          no result in time
 ├── QueueFullError                 too many requests at once
+├── SetupError                     the service is not set up as its settings ask
 └── ArtifactError                  a model-store entry is refused
     ├── ArtifactNotFoundError      there is none
     ├── ManifestError              manifest.json is missing or not valid
@@ -77,11 +80,19 @@ class NotAcceptableError(InputError):
 
 
 class UnknownModelError(LightboxError):
-    """The model store has no model of that name."""
+    """The model store has no model of that name, or not in that version."""
+
+
+class CredentialsError(LightboxError):
+    """The request has no API key, or one that is not known."""
 
 
 class ModelNotLoadedError(LightboxError):
-    """The service has no model to ask."""
+    """The model that is asked is not in memory yet."""
+
+
+class ModelRefusedError(ModelNotLoadedError):
+    """The model that is asked is refused; the message says why."""
 
 
 class DeadlineExceededError(LightboxError):
@@ -90,6 +101,10 @@ class DeadlineExceededError(LightboxError):
 
 class QueueFullError(LightboxError):
     """As many requests as the limit allows are being answered already."""
+
+
+class SetupError(LightboxError):
+    """What a setting asks for is not installed."""
 
 
 class ArtifactError(LightboxError):

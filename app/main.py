@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
 
-import anyio.to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__, errors
-from app.analyzer import Analyzer
-from app.artifact import find_artifact
+from app.access import Access
+from app.errors import ArtifactError
+from app.metrics import Metrics
 from app.middleware import BodyLimit, LastResort, RequestId
-from app.routes import router
+from app.routes import EXPOSED_HEADERS, open_router, router
 from app.runtimes.base import Runtime
 from app.schemas import Problem
+from app.service import run_service
 from app.settings import Settings
+from app.telemetry import Telemetry
+from app.tracing import tracer_from_environment
 
 log = logging.getLogger(__name__)
 
@@ -33,43 +38,59 @@ STATUSES: dict[type[errors.LightboxError], HTTPStatus] = {
     errors.QuestionError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NotAcceptableError: HTTPStatus.NOT_ACCEPTABLE,
     errors.UnknownModelError: HTTPStatus.NOT_FOUND,
+    errors.CredentialsError: HTTPStatus.UNAUTHORIZED,
     errors.ModelNotLoadedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.QueueFullError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DeadlineExceededError: HTTPStatus.GATEWAY_TIMEOUT,
     errors.LightboxError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
+_HEADERS = {
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "1"},
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
+}
 
-def create_app(settings: Settings | None = None, runtime: Runtime | None = None) -> FastAPI:
+
+def create_app(
+    settings: Settings | None = None,
+    runtime: Runtime | None = None,
+    *,
+    on_refusal: Callable[[ArtifactError], None] | None = None,
+) -> FastAPI:
     """The service as an ASGI application; the model is loaded once, when the application starts.
 
     Args:
         settings: default: read from the environment.
         runtime: a loaded model to serve instead of the one that `settings` name.
+        on_refusal: given, the application starts at once and loads its model behind its back, `/readyz` answering 503
+            meanwhile, and this is called if the model is refused. Otherwise the start waits, and raises that.
     """
     settings = settings or Settings()
+    telemetry = Telemetry(Metrics(), tracer_from_environment())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loaded = await anyio.to_thread.run_sync(load_runtime, settings) if runtime is None else runtime
-        app.state.analyzer = Analyzer(
-            loaded,
-            max_pixels=settings.max_image_pixels,
-            max_overlay_side=settings.max_overlay_side,
-            max_queue=settings.max_queue,
-            timeout_s=settings.request_timeout_s,
-        )
-        log.info("serving %s version %d on %s", loaded.manifest.name, loaded.manifest.version, loaded.device)
-        yield
-        app.state.analyzer.close()
-        app.state.analyzer = None
+        async with run_service(settings, telemetry, runtime, load_runtime, on_refusal) as service:
+            app.state.service = service
+            yield
+        app.state.service = None
 
     app = FastAPI(title="Lightbox", version=__version__, summary=__doc__, lifespan=lifespan)
     app.state.settings = settings
-    app.state.analyzer = None
+    app.state.service = None
+    app.include_router(open_router)
     app.include_router(router)
     app.add_middleware(BodyLimit, limit=settings.max_upload_bytes)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+        )
     app.add_middleware(LastResort, respond=lambda scope, error: _on_anything_else(Request(scope), error))
+    app.add_middleware(Access, telemetry=telemetry)
     app.add_middleware(RequestId)
     app.add_exception_handler(errors.LightboxError, _on_lightbox_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameters)
@@ -77,16 +98,16 @@ def create_app(settings: Settings | None = None, runtime: Runtime | None = None)
     return app
 
 
-def load_runtime(settings: Settings) -> Runtime:
-    """Verify and load the model that `settings` name.
+def load_runtime(entry: Path) -> Runtime:
+    """Verify and load a version folder.
 
     Raises:
-        ArtifactError: there is no such model, or it is refused; the message says why.
+        ArtifactError: it is refused; the message says why.
     """
     # Imported here so that an application with a runtime of its own needs no TensorFlow.
     from app.runtimes.tensorflow import TensorFlowRuntime  # noqa: PLC0415  # as the comment says
 
-    return TensorFlowRuntime(find_artifact(settings.model_store, settings.model, settings.model_version))
+    return TensorFlowRuntime(entry)
 
 
 def _on_lightbox_error(request: Request, error: Exception) -> Response:
@@ -94,8 +115,7 @@ def _on_lightbox_error(request: Request, error: Exception) -> Response:
     status = STATUSES[ancestor]
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         return _on_anything_else(request, error)
-    headers = {"Retry-After": "1"} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
-    return _problem(request, status, str(error), kind=type(error).__name__, headers=headers)
+    return _problem(request, status, str(error), kind=type(error).__name__, headers=_HEADERS.get(status))
 
 
 def _on_invalid_parameters(request: Request, error: Exception) -> Response:

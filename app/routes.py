@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -11,11 +13,16 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from app import overlay
+from app.admission import Place
 from app.analyzer import Analyzer, Explanation, Prediction, Question
-from app.artifact import Manifest, model_names, model_versions
+from app.artifact import Manifest
 from app.cams import METHODS
-from app.errors import ModelNotLoadedError, QuestionError, UnknownModelError
+from app.connection import while_connected
+from app.errors import ModelNotLoadedError, QuestionError
+from app.keys import check_key
+from app.metrics import CONTENT_TYPE
 from app.negotiation import JSON, best_type
+from app.registry import ModelState
 from app.schemas import (
     ExplainQuery,
     ExplanationOut,
@@ -24,6 +31,7 @@ from app.schemas import (
     HeatmapOut,
     ImageOut,
     ModelOut,
+    ModelQuery,
     ModelRef,
     ModelsOut,
     ModelSummary,
@@ -32,7 +40,9 @@ from app.schemas import (
     PredictionOut,
     PredictQuery,
     Problem,
+    RefusedOut,
 )
+from app.service import Service
 from app.settings import Settings
 from app.upload import image_bytes
 
@@ -70,16 +80,6 @@ _PICTURES: dict[str, Any] = {
 }
 _REFUSALS = _problems(400, 406, 413, 415, 422, 503, 504)
 
-router = APIRouter()
-
-
-def loaded_analyzer(request: Request) -> Analyzer:
-    """The analyzer, once the lifespan has loaded it."""
-    analyzer: Analyzer | None = request.app.state.analyzer
-    if analyzer is None:
-        raise ModelNotLoadedError("no model is loaded (yet)")
-    return analyzer
-
 
 def once_each(request: Request) -> None:
     """Refuses a query parameter that is given twice: one of the two would be ignored."""
@@ -88,21 +88,60 @@ def once_each(request: Request) -> None:
         raise QuestionError(f"given more than once: {', '.join(repeated)[:80]}")
 
 
-Loaded = Annotated[Analyzer, Depends(loaded_analyzer)]
+def _check_key(request: Request) -> None:
+    settings: Settings = request.app.state.settings
+    check_key(request.headers, settings.api_keys)
 
 
-async def read_image(request: Request) -> bytes:
-    """The encoded image that the request carries."""
-    return await image_bytes(await request.body(), request.headers)
+def _service(request: Request) -> Service:
+    """What the lifespan has made."""
+    service: Service | None = request.app.state.service
+    if service is None:
+        raise ModelNotLoadedError("the service has not started")
+    return service
+
+
+@asynccontextmanager
+async def _asked(request: Request, query: PredictQuery) -> AsyncIterator[tuple[Analyzer, bytes]]:
+    """The model that the request asks and the image that it brings, for as long as it has a place."""
+    service = _service(request)
+    async with service.admission.place() as place, service.registry.lease(query.model, query.version) as analyzer:
+        yield analyzer, await image_bytes(await _body(request, place), request.headers)
+
+
+async def _body(request: Request, place: Place) -> bytes:
+    pieces = []
+    async for piece in request.stream():
+        pieces.append(piece)
+        place.progress()
+    place.complete()
+    return b"".join(pieces)
+
+
+EXPOSED_HEADERS = [
+    "X-Request-ID",
+    "X-Lightbox-Model",
+    "X-Lightbox-Label",
+    "X-Lightbox-Probability",
+    "X-Lightbox-Probabilities",
+    "X-Lightbox-Class",
+    "X-Lightbox-Empty",
+    "X-Lightbox-Notice",
+    "X-Lightbox-Out-Of-Distribution",
+]
+
+# What anyone may ask, and what needs a key where keys are set.
+open_router = APIRouter()
+router = APIRouter(dependencies=[Depends(_check_key)], responses=_problems(401))
 
 
 @router.post("/predict", dependencies=[Depends(once_each)], openapi_extra=_IMAGE_BODY, responses=_REFUSALS)
-async def predict(request: Request, analyzer: Loaded, _query: Annotated[PredictQuery, Query()]) -> PredictionOut:
+async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> PredictionOut:
     """The class probabilities of one image."""
     best_type(_accept(request), [JSON])
-    async with analyzer.admission():
-        prediction = await analyzer.predict(await read_image(request))
-    return PredictionOut(**_prediction_fields(request, analyzer.manifest, prediction))
+    async with _asked(request, query) as (analyzer, image):
+        prediction = await while_connected(request, analyzer.predict(image))
+        return PredictionOut(**_prediction_fields(request, analyzer.manifest, prediction))
 
 
 @router.post(
@@ -112,51 +151,59 @@ async def predict(request: Request, analyzer: Loaded, _query: Annotated[PredictQ
     response_model=ExplanationOut,
     responses={200: {"content": _PICTURES}, **_REFUSALS},
 )
-async def explain(request: Request, analyzer: Loaded, query: Annotated[ExplainQuery, Query()]) -> Response:
+async def explain(request: Request, query: Annotated[ExplainQuery, Query()]) -> Response:
     """The class probabilities of one image, and where the evidence for a class lies: a heatmap and its overlay."""
     media_type = best_type(_accept(request), _answer_types(query.format))
     name = query.format if media_type == JSON else media_type.removeprefix("image/")
     style = overlay.Style(format=name, alpha=query.alpha, colormap=query.colormap)
     question = Question(query.class_name, query.against, query.method, style)
-    async with analyzer.admission():
-        explanation = await analyzer.explain(await read_image(request), question)
-    if media_type == JSON:
-        answer = _explanation_out(request, analyzer.manifest, explanation)
-        return Response(answer.model_dump_json(by_alias=True), media_type=JSON, headers={"Vary": "Accept"})
-    return _picture(analyzer.manifest, explanation)
+    async with _asked(request, query) as (analyzer, image):
+        explanation = await while_connected(request, analyzer.explain(image, question))
+        if media_type == JSON:
+            answer = _explanation_out(request, analyzer.manifest, explanation)
+            return Response(answer.model_dump_json(by_alias=True), media_type=JSON, headers={"Vary": "Accept"})
+        return _picture(analyzer.manifest, explanation)
 
 
-@router.get("/livez")
+@open_router.get("/livez")
 async def livez() -> Health:
     """The process runs."""
     return Health(status="alive")
 
 
-@router.get("/readyz", responses=_problems(503))
-async def readyz(_analyzer: Loaded) -> Health:
-    """The model is loaded and warmed up."""
+@open_router.get("/readyz", responses=_problems(503))
+async def readyz(request: Request) -> Health:
+    """The default model is loaded and warmed up, and the service has not been told to stop."""
+    if not _service(request).registry.ready:
+        raise ModelNotLoadedError("the model is not loaded (yet)")
+    if _service(request).stopping:
+        raise ModelNotLoadedError("the service is stopping")
     return Health(status="ready")
 
 
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(request: Request) -> Response:
+    """What Prometheus asks for."""
+    return Response(_service(request).telemetry.metrics.exposition(), media_type=CONTENT_TYPE)
+
+
 @router.get("/models")
-def models(request: Request) -> ModelsOut:
-    """The models in the store, and which version of which is served on what device."""
-    return ModelsOut(models=[_summary(request, name) for name in _stored_or_served(request)])
+async def models(request: Request) -> ModelsOut:
+    """The models in the store: which version is served on what device, what is in memory, what is refused and why."""
+    return ModelsOut(models=[_summary(state) for state in _service(request).registry.states()])
 
 
-@router.get("/models/{name}", responses=_problems(404, 503))
-def model(request: Request, name: str, analyzer: Loaded) -> ModelOut:
-    """What the manifest of the served model says."""
-    if name not in _stored_or_served(request):
-        raise UnknownModelError(f"no model {name!r}; there are: {', '.join(_stored_or_served(request))}")
-    manifest = analyzer.manifest
-    if name != manifest.name:
-        raise UnknownModelError(f"model {name!r} is in the store but not served; {manifest.name!r} is")
+@router.get("/models/{name}", dependencies=[Depends(once_each)], responses=_problems(404, 503))
+async def model(request: Request, name: str, query: Annotated[ModelQuery, Query()]) -> ModelOut:
+    """What the manifest of a model says: of the version that is served, or of the one asked for."""
+    registry = _service(request).registry
+    manifest = registry.manifest(name, query.version)
     facts = manifest.model_dump(mode="json", exclude={"name", "version", "files", "schema_version"})
-    return ModelOut(**_summary(request, name).model_dump(), **facts, methods=list(METHODS))
+    summary = _summary(registry.state(name)).model_dump()
+    return ModelOut(**summary, **facts, described=manifest.version, methods=list(METHODS))
 
 
-@router.get("/", include_in_schema=False)
+@open_router.get("/", include_in_schema=False)
 async def root() -> RedirectResponse:
     """Until there is a page: the interactive documentation."""
     return RedirectResponse("/docs")
@@ -172,21 +219,15 @@ def _answer_types(preferred: str) -> list[str]:
     return [JSON, *(f"image/{name}" for name in names if name in overlay.FORMATS)]
 
 
-def _stored_or_served(request: Request) -> list[str]:
-    settings: Settings = request.app.state.settings
-    analyzer: Analyzer | None = request.app.state.analyzer
-    stored = model_names(settings.model_store) if settings.model_store.is_dir() else []
-    return sorted({*stored, *([analyzer.manifest.name] if analyzer else [])})
-
-
-def _summary(request: Request, name: str) -> ModelSummary:
-    settings: Settings = request.app.state.settings
-    analyzer: Analyzer | None = request.app.state.analyzer
-    versions = model_versions(settings.model_store, name)
-    if analyzer is None or analyzer.manifest.name != name:
-        return ModelSummary(name=name, version=None, versions=versions, device=None)
-    served = analyzer.manifest.version
-    return ModelSummary(name=name, version=served, versions=sorted({*versions, served}), device=analyzer.runtime.device)
+def _summary(state: ModelState) -> ModelSummary:
+    return ModelSummary(
+        name=state.name,
+        version=state.served,
+        versions=state.versions,
+        loaded=state.loaded,
+        refused=[RefusedOut(version=version, reason=reason) for version, reason in state.refused.items()],
+        device=state.device,
+    )
 
 
 def _prediction_fields(request: Request, manifest: Manifest, prediction: Prediction) -> dict[str, Any]:

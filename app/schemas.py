@@ -12,11 +12,19 @@ class _Query(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PredictQuery(_Query):
-    """`/predict` takes no parameters."""
+class ModelQuery(_Query):
+    """The query parameters of `/models/<name>`."""
+
+    version: int | None = Field(None, ge=1, description="Version of the model; default: the one that is served")
 
 
-class ExplainQuery(_Query):
+class PredictQuery(ModelQuery):
+    """The query parameters of `/predict`."""
+
+    model: str | None = Field(None, description="Name of a model in the store; default: the default model")
+
+
+class ExplainQuery(PredictQuery):
     """The query parameters of `/explain`."""
 
     class_name: str | None = Field(None, alias="class", description="Class to explain; default: the predicted one")
@@ -93,12 +101,24 @@ class ExplanationOut(PredictionOut):
     explanation: ExplanationPart
 
 
+class RefusedOut(BaseModel):
+    """A version that can't be loaded, and why."""
+
+    version: int
+    reason: str
+
+
 class ModelSummary(BaseModel):
-    """One model of the store; `version` is the one that is served, or None."""
+    """One model of the store.
+
+    `version` is the one that is served, or None if none is in memory; `versions` are in the store, `loaded` in memory.
+    """
 
     name: str
     version: int | None
     versions: list[int]
+    loaded: list[int]
+    refused: list[RefusedOut]
     device: str | None
 
 
@@ -109,8 +129,9 @@ class ModelsOut(BaseModel):
 
 
 class ModelOut(ModelSummary):
-    """The answer of `/models/<name>`: the manifest's facts, without the file digests."""
+    """The answer of `/models/<name>`: the manifest's facts, without the file digests, of version `described`."""
 
+    described: int
     created: str
     classes: list[str]
     input: dict[str, Any]

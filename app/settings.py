@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
@@ -40,11 +40,52 @@ class Settings(BaseSettings):
     max_overlay_side: int = Field(1024, ge=1, le=8192)
     """Longest side of an overlay in pixels; larger images are reduced to it."""
 
+    max_batch_size: int = Field(8, ge=1, le=128)
+    """Images in one call of the model, at most."""
+
+    batch_window_ms: float = Field(2.0, ge=0, le=1000)
+    """Milliseconds that a batch waits for images that are being decoded; a lone request never waits."""
+
     max_queue: int = Field(64, ge=1)
     """Requests that are answered at once; one more is refused with 503."""
 
     request_timeout_s: float = Field(30.0, gt=0)
     """Seconds from a request's first byte after which it is answered with 504."""
 
+    shutdown_grace_s: int = Field(30, ge=0)
+    """Seconds that requests have to finish when the service is told to stop."""
+
+    shutdown_delay_s: float = Field(0.0, ge=0)
+    """Seconds between being told to stop, when `/readyz` turns to 503, and closing the port."""
+
+    poll_interval_s: float = Field(2.0, ge=0)
+    """Seconds between two looks at the model store for new, changed and removed versions; 0: never."""
+
+    preload: bool = False
+    """Load every model of the store at start; otherwise each when it is first asked for."""
+
+    max_models: int = Field(4, ge=1)
+    """Versions in memory at once; the one that was unused for longest makes room."""
+
+    intra_op_threads: int | None = Field(None, ge=1)
+    """Threads that share one operation of the model; unset, the cores that this process may use."""
+
+    inter_op_threads: int | None = Field(None, ge=1)
+    """Operations of the model that run at once; unset, 1: a CNN is a chain."""
+
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Keys, separated by commas, of which a request must carry one; unset, none is asked for."""
+
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins, separated by commas, whose pages may use the service from a browser; `*` for all."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much is logged."""
+
+    log_format: Literal["auto", "json", "text"] = "auto"
+    """`json`: one object a line; `text`: for people; `auto`: text on a terminal, otherwise json."""
+
+    @field_validator("api_keys", "cors_origins", mode="before")
+    @classmethod
+    def _separated_by_commas(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

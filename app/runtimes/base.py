@@ -47,6 +47,10 @@ class Runtime(Protocol):
         """`CPU`, or the name of the GPU that computes."""
         ...
 
+    def memory_bytes(self) -> int:
+        """What the model's weights take; on a GPU, all that is allocated there."""
+        ...
+
     def predict(self, images: UInt8Array) -> Scores:
         """Score `images`, uint8 `[B, H, W, C]`."""
         ...

@@ -40,6 +40,12 @@ class TensorFlowRuntime:
         outputs = self._evidence(images=tf.constant(images), targets=tf.constant(targets))
         return Evidence(**{name: outputs[name].numpy() for name in Evidence.__dataclass_fields__})
 
+    def memory_bytes(self) -> int:
+        """What the model's weights take; on a GPU, all that is allocated there."""
+        if tf.config.list_physical_devices("GPU"):
+            return int(tf.config.experimental.get_memory_info("GPU:0")["current"])
+        return sum(int(np.prod(v.shape)) * v.dtype.size for v in self._model.model_variables)
+
     def variables(self) -> list[Any]:
         """The model's weights, from input to logits, as TensorFlow variables: for sanity checks that change them."""
         return list(self._model.model_variables)

@@ -1,27 +1,40 @@
 """Predict and explain, over a runtime that a reader can follow."""
 
-from contextlib import AsyncExitStack
-
 import anyio
 import numpy as np
 import pytest
 
 from app.analyzer import Analyzer, Question
 from app.artifact import NoveltySpec
-from app.errors import CorruptImageError, DeadlineExceededError, QuestionError, QueueFullError, UnknownNameError
+from app.errors import CorruptImageError, QuestionError, UnknownNameError
 from app.overlay import Style
+from app.telemetry import Telemetry
+from app.workers import Workers
 from tests.doubles import BrightnessRuntime, GatedRuntime, manifest
 from tests.pictures import constant, decoded, encoded
 
 
-def analyzer(runtime=None, *, timeout_s=10.0):
-    return Analyzer(
-        runtime or BrightnessRuntime(), max_pixels=1_000_000, max_overlay_side=256, max_queue=4, timeout_s=timeout_s
-    )
+async def asked(call, runtime=None):
+    """What `call(analyzer)` gives, over `runtime`."""
+    with Workers(2) as workers:
+        analyzer = Analyzer(
+            runtime or BrightnessRuntime(),
+            workers,
+            Telemetry(),
+            max_pixels=1_000_000,
+            max_overlay_side=256,
+            max_batch_size=4,
+            batch_window_s=0.01,
+        )
+        return await call(analyzer)
+
+
+def predicted(data, runtime=None):
+    return anyio.run(asked, lambda analyzer: analyzer.predict(data), runtime)
 
 
 def explained(data, runtime=None, **question):
-    return anyio.run(analyzer(runtime).explain, data, Question(**question))
+    return anyio.run(asked, lambda analyzer: analyzer.explain(data, Question(**question)), runtime)
 
 
 BRIGHT = encoded(constant(255))
@@ -32,7 +45,7 @@ HALF[:, 30:] = 255
 
 def test_a_prediction_names_every_class_in_logit_order():
     """With the label of the most probable."""
-    prediction = anyio.run(analyzer().predict, BRIGHT)
+    prediction = predicted(BRIGHT)
     assert list(prediction.probabilities) == ["dark", "middle", "bright"]
     assert prediction.label == "bright"
     assert prediction.probabilities["bright"] == pytest.approx(0.8)
@@ -43,13 +56,13 @@ def test_a_prediction_names_every_class_in_logit_order():
 def test_novelty_above_the_threshold_is_out_of_distribution(data, flagged):
     """The double's novelty is the brightness."""
     runtime = BrightnessRuntime(manifest(novelty=NoveltySpec(method="brightness", threshold=0.5)))
-    novelty = anyio.run(analyzer(runtime).predict, data).novelty
+    novelty = predicted(data, runtime).novelty
     assert novelty.out_of_distribution is flagged
 
 
 def test_a_model_without_novelty_says_none():
     """Not zero: nobody measured it."""
-    assert anyio.run(analyzer().predict, BRIGHT).novelty is None
+    assert predicted(BRIGHT).novelty is None
 
 
 def test_the_predicted_class_is_explained_unless_another_is_asked():
@@ -106,41 +119,8 @@ def test_an_image_that_can_not_be_decoded_never_reaches_the_model():
     """The runtime is not asked."""
     runtime = GatedRuntime()
     with pytest.raises(CorruptImageError):
-        anyio.run(analyzer(runtime).predict, BRIGHT[:40])
+        predicted(BRIGHT[:40], runtime)
     assert not runtime.entered.is_set()
-
-
-def test_a_model_that_takes_too_long_is_not_waited_for():
-    """The deadline holds while the model computes."""
-    runtime = GatedRuntime()
-
-    async def admitted():
-        slow = analyzer(runtime, timeout_s=0.2)
-        async with slow.admission():
-            await slow.predict(BRIGHT)
-
-    try:
-        with pytest.raises(DeadlineExceededError, match=r"0\.2 s"):
-            anyio.run(admitted)
-    finally:
-        runtime.gate.set()
-
-
-def test_as_many_are_admitted_as_the_limit_allows():
-    """One more is refused at once; one that leaves makes room."""
-
-    async def crowd():
-        full = analyzer()
-        async with AsyncExitStack() as inside:
-            for _ in range(4):
-                await inside.enter_async_context(full.admission())
-            with pytest.raises(QueueFullError, match="4 requests"):
-                async with full.admission():
-                    pass
-        async with full.admission():
-            return True
-
-    assert anyio.run(crowd)
 
 
 def test_the_event_loop_is_free_while_the_model_computes():
@@ -151,7 +131,7 @@ def test_the_event_loop_is_free_while_the_model_computes():
         order = []
 
         async def predict():
-            await analyzer(runtime).predict(BRIGHT)
+            await asked(lambda analyzer: analyzer.predict(BRIGHT), runtime)
             order.append("predicted")
 
         async with anyio.create_task_group() as group:

@@ -151,7 +151,14 @@ def test_a_request_id_is_echoed_or_made(client):
 def test_models_tell_what_is_served(client):
     """Name, version, device."""
     listed = {model["name"]: model for model in client.get("/models").json()["models"]}
-    assert listed["double"] == {"name": "double", "version": 3, "versions": [3], "device": "CPU"}
+    assert listed["double"] == {
+        "name": "double",
+        "version": 3,
+        "versions": [3],
+        "loaded": [3],
+        "refused": [],
+        "device": "CPU",
+    }
 
 
 def test_a_model_tells_its_manifest(client):

@@ -1,0 +1,95 @@
+"""What is known of every request from the outside: one log line, its metrics, its span. Plain ASGI."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from app.logs import request_id
+from app.middleware import App, Message, Receive, Scope, Send
+from app.telemetry import Telemetry
+
+log = logging.getLogger("lightbox.access")
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Asked every few seconds by machines: worth a line only to who looks for it.
+_QUIET = frozenset({"/livez", "/readyz", "/metrics"})
+
+
+class Access:
+    """Logs, counts and traces what passes; it lies inside of `RequestId` and outside of all else.
+
+    Nothing that a client wrote goes into the log but its request id, which `RequestId` has checked.
+    """
+
+    def __init__(self, app: App, telemetry: Telemetry) -> None:
+        self._app = app
+        self._telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        token = request_id.set(scope["state"]["request_id"])
+        status, start = 0, time.perf_counter()
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            with self._span(scope) as span:
+                try:
+                    await self._app(scope, receive, watched)
+                finally:
+                    self._close(span, scope, status)
+        finally:
+            self._record(scope, status, time.perf_counter() - start)
+            request_id.reset(token)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        """`status` 0: the client had gone before there was an answer."""
+        method, route = _method(scope), _route(scope)
+        self._telemetry.metrics.answered(method, route, status, seconds)
+        level = logging.DEBUG if route in _QUIET else logging.INFO
+        facts = {"method": method, "route": route, "status": status, "milliseconds": round(1000 * seconds, 1)}
+        log.log(level, "%s %s %s in %.1f ms", method, route, status or "no answer", 1000 * seconds, extra=facts)
+
+    def _span(self, scope: Scope) -> AbstractContextManager[Any]:
+        """A server span, the child of the caller's where it sends a `traceparent` (W3C Trace Context)."""
+        tracer = self._telemetry.tracer
+        if tracer is None:
+            return nullcontext()
+        from opentelemetry.propagate import extract  # noqa: PLC0415  # there whenever there is a tracer
+        from opentelemetry.trace import SpanKind  # noqa: PLC0415  # there whenever there is a tracer
+
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        return tracer.start_as_current_span(_method(scope), context=extract(headers), kind=SpanKind.SERVER)
+
+    def _close(self, span: Any, scope: Scope, status: int) -> None:
+        """Name the span as OpenTelemetry's semantic conventions for HTTP have it."""
+        if span is None:
+            return
+        span.update_name(f"{_method(scope)} {_route(scope)}")
+        span.set_attributes(
+            {
+                "http.request.method": _method(scope),
+                "http.route": _route(scope),
+                "http.response.status_code": status,
+                "lightbox.request_id": scope["state"]["request_id"],
+            }
+        )
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in _METHODS else "other"
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route that answered, so that no client's text becomes a label."""
+    route = scope.get("route")
+    return str(getattr(route, "path", None) or "unmatched")

@@ -1,0 +1,37 @@
+"""How a piece of work is timed: into a metric and, where tracing is on, into a span."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from app.metrics import Metrics
+
+if TYPE_CHECKING:  # an extra: tracing is off where it is not installed
+    from opentelemetry.trace import Tracer
+
+Stage = Literal["decode", "queue", "inference", "render"]
+
+
+class Telemetry:
+    """The metrics of an application, and its tracer where there is one."""
+
+    def __init__(self, metrics: Metrics | None = None, tracer: Tracer | None = None) -> None:
+        self.metrics = metrics or Metrics()
+        self.tracer = tracer
+
+    @contextmanager
+    def stage(self, name: Stage) -> Iterator[None]:
+        """Time the block, if it ends well."""
+        start = time.perf_counter_ns()
+        yield
+        self.elapsed(name, start, time.perf_counter_ns())
+
+    def elapsed(self, name: Stage, start: int, end: int) -> None:
+        """One image was in stage `name` from `start` to `end`, both in nanoseconds of the performance counter."""
+        self.metrics.stage_seconds.labels(name).observe((end - start) / 1e9)
+        if self.tracer is not None:
+            epoch = time.time_ns() - time.perf_counter_ns()
+            self.tracer.start_span(name, start_time=epoch + start).end(epoch + end)

@@ -1,0 +1,39 @@
+"""OpenTelemetry traces, where the environment names a collector."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from app import __version__
+from app.errors import SetupError
+
+if TYPE_CHECKING:  # an extra
+    from opentelemetry.trace import Tracer
+
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
+def tracer_from_environment() -> Tracer | None:
+    """A tracer that exports to the collector that the standard `OTEL_EXPORTER_OTLP_*` variables name; None without.
+
+    Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter". Spans go over HTTP, in batches, from a
+    thread of their own; what has not been sent when the process ends is sent then.
+
+    Raises:
+        SetupError: a collector is named, and the packages of the extra `otel` are not installed.
+    """
+    named = next((name for name in ENDPOINTS if os.environ.get(name)), None)
+    if named is None:
+        return None
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415  # an extra
+        from opentelemetry.sdk.resources import SERVICE_NAME, Resource  # noqa: PLC0415  # an extra
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415  # an extra
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415  # an extra
+    except ImportError as error:
+        raise SetupError(f"{named} is set; traces need the extra 'otel': pip install 'lightbox[otel]'") from error
+    name = os.environ.get("OTEL_SERVICE_NAME", "lightbox")
+    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider.get_tracer("lightbox", __version__)

@@ -1,0 +1,44 @@
+"""The threads that work is done in: pictures are decoded and drawn in some, the model computes in one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self, TypeVar
+
+T = TypeVar("T")
+
+
+class Workers:
+    """Two pools, shared by all models: as many threads for pictures as there are cores, and one for inference.
+
+    A model call uses every core by itself, so a second one at its side would only slow both. The pools bound how many
+    whole images are in memory at once, and the event loop never waits for either.
+    """
+
+    def __init__(self, cores: int) -> None:
+        self._pictures = ThreadPoolExecutor(cores, thread_name_prefix="picture")
+        self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
+
+    async def picture(self, call: Callable[[], T]) -> T:
+        """The result of `call`, which decodes or draws; one that nobody waits for any more never begins."""
+        return await _run(self._pictures, call)
+
+    async def inference(self, call: Callable[[], T]) -> T:
+        """The result of `call`, which runs the model."""
+        return await _run(self._inference, call)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Drop what has not begun, and let the threads end."""
+        for pool in (self._pictures, self._inference):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+async def _run(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+    context = contextvars.copy_context()  # log records and spans of the thread belong to the request
+    return await asyncio.wrap_future(pool.submit(context.run, call))
