@@ -147,6 +147,8 @@ def fingerprint(entry: Path) -> Fingerprint | None:
 def read_manifest(entry: Path) -> Manifest:
     """The manifest of `entry`, a version folder.
 
+    Where it lies in a store decides the name and the version, as in TensorFlow Serving: an artefact may be copied.
+
     Raises:
         ManifestError: it is missing, not JSON, or not valid; the message names the fields.
     """
@@ -156,10 +158,14 @@ def read_manifest(entry: Path) -> Manifest:
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path} can't be read: {error}") from error
     try:
-        return Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
         raise ManifestError(f"{path} is not a valid manifest: {faults}") from error
+    name, version = entry.resolve().parts[-2:]
+    if not (_NAME.fullmatch(name) and _VERSION.fullmatch(version)):
+        return manifest
+    return manifest.model_copy(update={"name": name, "version": int(version)})
 
 
 def verify_files(entry: Path, manifest: Manifest) -> None:

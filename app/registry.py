@@ -144,8 +144,12 @@ class Registry:
         """Look for new, changed and removed versions of what is served, every `interval_s` seconds, for ever."""
         while True:
             await asyncio.sleep(interval_s)
-            for name in {self._name, *self._served}:
-                await self._refresh(name, patient=True)
+            await self.look()
+
+    async def look(self) -> None:
+        """Take note of what has changed in the store since the last look, and load what has not changed since then."""
+        for name in {self._name, *self._served}:
+            await self._refresh(name, patient=True)
 
     @asynccontextmanager
     async def lease(self, name: str | None = None, version: int | None = None) -> AsyncIterator[Analyzer]:
