@@ -78,7 +78,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 _PICTURES: dict[str, Any] = {
     f"image/{name}": {"schema": {"type": "string", "format": "binary"}} for name in overlay.FORMATS
 }
-_REFUSALS = _problems(400, 406, 413, 415, 422, 503, 504)
+_REFUSALS = _problems(400, 404, 406, 413, 415, 422, 503, 504)
 
 
 def once_each(request: Request) -> None:
@@ -193,7 +193,7 @@ async def models(request: Request) -> ModelsOut:
     return ModelsOut(models=[_summary(state) for state in _service(request).registry.states()])
 
 
-@router.get("/models/{name}", dependencies=[Depends(once_each)], responses=_problems(404, 503))
+@router.get("/models/{name}", dependencies=[Depends(once_each)], responses=_problems(404, 422, 503))
 async def model(request: Request, name: str, query: Annotated[ModelQuery, Query()]) -> ModelOut:
     """What the manifest of a model says: of the version that is served, or of the one asked for."""
     registry = _service(request).registry

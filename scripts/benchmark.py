@@ -1,46 +1,61 @@
-"""`python -m scripts.benchmark`: how much the service adds to the bare model call, as ratios from one run."""
+"""`python -m scripts.benchmark`: what serving adds to the bare model call, as ratios from one run."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import socket
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from app.artifact import find_artifact
+from app.artifact import find_artifact, read_manifest
+from app.errors import ArtifactError
 from app.runtimes.tensorflow import TensorFlowRuntime
 from app.settings import Settings
+from scripts.data import read_films
 from scripts.errors import ScriptError
+from scripts.load import Server, health_p99_ms, rate, served
+from scripts.tutorial import tutorial
 
 SIDE = 1024
+CLIENTS = 16
+BATCH_SIZES = (1, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured row: the median of `milliseconds`, and its ratio to the bare predict call of the same run."""
+    """One measured row: `value` in `unit`; `ratio` to what `of` names, where there is something to compare with."""
 
     name: str
-    milliseconds: float
-    ratio: float
+    value: float
+    unit: str
+    ratio: float | None = None
+    of: str | None = None
 
 
-def films(count: int = 8) -> list[Image.Image]:
-    """Grey images of 1024 x 1024 with a film's spectrum: smooth shapes and a little noise, seeded."""
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured: calls per latency, requests for the throughput, requests for the memory."""
+
+    rounds: int
+    requests: int
+    memory_requests: int
+
+
+def films(folder: Path | None, count: int = 8) -> list[Image.Image]:
+    """`count` grey films of 1024 x 1024: of `folder`, cropped, or else seeded pictures with a film's spectrum."""
+    if folder is not None:
+        return [_square(Image.open(film.path).convert("L")) for film in read_films(folder)[:count]]
     made = []
     for seed in range(count):
         rng = np.random.default_rng(seed)
@@ -50,6 +65,12 @@ def films(count: int = 8) -> list[Image.Image]:
         values = np.asarray(coarse) + rng.normal(0, 4, (SIDE, SIDE))
         made.append(Image.fromarray(values.clip(0, 255).astype(np.uint8)))
     return made
+
+
+def _square(image: Image.Image) -> Image.Image:
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
 def encode(image: Image.Image, kind: str) -> bytes:
@@ -71,59 +92,44 @@ def median_ms(call: Callable[[int], object], rounds: int, label: str) -> float:
     return statistics.median(times)
 
 
-def bare_predict_ms(entry: Path, rounds: int) -> float:
-    """The SavedModel's own predict call on one image, in this process, without a service."""
-    runtime = TensorFlowRuntime(entry)
-    spec = runtime.manifest.input
-    image = np.random.default_rng(0).integers(0, 256, (1, spec.height, spec.width, spec.channels), np.uint8)
-    return median_ms(lambda _: runtime.predict(image), rounds, "bare predict")
+class Bare:
+    """The SavedModel's own calls, in this process, without a service."""
+
+    def __init__(self, entry: Path) -> None:
+        self._runtime = TensorFlowRuntime(entry)
+        self._classes = len(self._runtime.manifest.classes)
+
+    def _images(self, count: int) -> np.ndarray:
+        spec = self._runtime.manifest.input
+        shape = (count, spec.height, spec.width, spec.channels)
+        return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+    def _predict(self, images: np.ndarray, _round: int) -> None:
+        self._runtime.predict(images)
+
+    def predict_ms(self, rounds: int) -> float:
+        """One image through `serving_default`."""
+        images = self._images(1)
+        return median_ms(partial(self._predict, images), rounds, "bare predict")
+
+    def evidence_ms(self, rounds: int) -> float:
+        """One image and one question through `evidence`."""
+        images, targets = self._images(1), np.zeros((1, 1, self._classes), np.float32)
+        return median_ms(lambda _: self._runtime.evidence(images, targets), rounds, "bare evidence")
+
+    def rates(self, images: int) -> dict[int, float]:
+        """Images a second through `serving_default`, for each batch size, of about `images` images."""
+        found = {}
+        for size in BATCH_SIZES:
+            batch = self._images(size)
+            call = partial(self._predict, batch)
+            taken = median_ms(call, max(3, images // size), f"batches of {size}")
+            found[size] = 1000 * size / taken
+        return found
 
 
-@contextmanager
-def served(settings: Settings) -> Iterator[str]:
-    """A real server process on a free port; yields its URL once it is ready, and stops it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {
-        "LIGHTBOX_PORT": str(port),
-        "LIGHTBOX_HOST": "127.0.0.1",
-        "LIGHTBOX_MODEL_STORE": str(settings.model_store),
-        "LIGHTBOX_MODEL": settings.model,
-        "LIGHTBOX_LOG_LEVEL": "warning",
-    }
-    url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen([sys.executable, "-m", "app"], env=environment, stdout=subprocess.DEVNULL) as process:
-        try:
-            wait_until_ready(url, process)
-            yield url
-        finally:
-            process.terminate()
-
-
-def wait_until_ready(url: str, process: subprocess.Popen[Any], limit_s: float = 120) -> None:
-    """Return once `url` answers that it is ready.
-
-    Raises:
-        ScriptError: the process has ended, or the time is over.
-    """
-    deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise ScriptError(f"the server ended with status {process.returncode} before it was ready")
-        try:
-            if httpx.get(f"{url}/readyz").status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:
-            time.sleep(0.2)
-    raise ScriptError(f"the server was not ready within {limit_s:g} s")
-
-
-def measure(url: str, bare_ms: float, rounds: int) -> list[Figure]:
-    """One client's latencies against `url`."""
-    pictures = films()
-    bodies = {kind: [encode(image, kind) for image in pictures] for kind in ("PNG", "JPEG")}
-    figures = [Figure("bare predict", bare_ms, 1.0)]
+def latencies(url: str, bodies: dict[str, list[bytes]], bare_ms: float, rounds: int) -> Iterator[Figure]:
+    """One client's p50."""
     with httpx.Client(base_url=url, timeout=60) as client:
 
         def post(path: str, kind: str) -> Callable[[int], object]:
@@ -136,31 +142,102 @@ def measure(url: str, bare_ms: float, rounds: int) -> list[Figure]:
             ("/explain, PNG 1024², JPEG overlay", "/explain?format=jpeg", "PNG"),
         ):
             taken = median_ms(post(path, kind), rounds, name)
-            figures.append(Figure(name, taken, taken / bare_ms))
-    return figures
+            yield Figure(name, taken, "ms", taken / bare_ms, "bare predict")
+
+
+def memory(server: Server, bodies: list[bytes], requests: int) -> Iterator[Figure]:
+    """Resident memory after a tenth of `requests`, and after all of them."""
+    early = max(1, requests // 10)
+    rate(server.url, "/explain?format=jpeg", bodies, clients=CLIENTS, requests=early, label="memory, first part")
+    before = server.resident_mb
+    rate(server.url, "/explain?format=jpeg", bodies, clients=CLIENTS, requests=requests - early, label="memory, rest")
+    yield Figure(f"resident memory after {early} requests", before, "MB")
+    yield Figure(
+        f"resident memory after {requests} requests",
+        server.resident_mb,
+        "MB",
+        server.resident_mb / before,
+        f"after {early}",
+    )
+
+
+def measure(
+    settings: Settings, entry: Path, effort: Effort, bodies: dict[str, list[bytes]], url: str | None
+) -> Iterator[Figure]:
+    """Every figure, as soon as it is known; of the service at `url`, or of one that is started."""
+    bare = Bare(entry)
+    bare_ms = bare.predict_ms(effort.rounds)
+    yield Figure("bare predict", bare_ms, "ms", 1.0, "bare predict")
+    evidence_ms = bare.evidence_ms(effort.rounds)
+    yield Figure("bare evidence", evidence_ms, "ms", evidence_ms / bare_ms, "bare predict")
+    rates = bare.rates(effort.rounds)
+    for size, images_a_second in rates.items():
+        yield Figure(f"bare predict, batches of {size}", images_a_second, "images/s")
+    best = max(rates.values())
+    if url is not None:
+        yield from load(url, bodies, bare_ms, best, effort, settings.max_queue)
+    else:
+        with served(settings) as server:
+            yield Figure("start to ready", server.start_s, "s")
+            yield from load(server.url, bodies, bare_ms, best, effort, settings.max_queue)
+            yield from memory(server, bodies["JPEG"], effort.memory_requests)
+
+
+def load(
+    url: str, bodies: dict[str, list[bytes]], bare_ms: float, best_rate: float, effort: Effort, max_queue: int
+) -> Iterator[Figure]:
+    """One client's latencies, the throughput of many, and health while the queue is full."""
+    yield from latencies(url, bodies, bare_ms, effort.rounds)
+    for kind in ("PNG", "JPEG"):
+        name = f"/predict, {CLIENTS} clients, {kind} 1024²"
+        reached = rate(url, "/predict", bodies[kind], clients=CLIENTS, requests=effort.requests, label=name)
+        yield Figure(name, reached, "images/s", reached / best_rate, "best bare batches")
+    waits = health_p99_ms(url, bodies["JPEG"][0], clients=max_queue + CLIENTS, rounds=5 * effort.rounds)
+    for path, taken in waits.items():
+        yield Figure(f"{path}, p99 with a full queue", taken, "ms")
+
+
+def against_tutorial(entry: Path, films_sent: list[bytes], explain_ms: float, rounds: int) -> Figure:
+    """The usual tutorial code on the same weights and films, against `/explain` with a PNG overlay."""
+    explain = tutorial(entry)
+    taken = median_ms(lambda i: explain(films_sent[i % len(films_sent)]), max(3, rounds // 4), "tutorial code")
+    return Figure("the usual tutorial code, PNG overlay", taken, "ms", taken / explain_ms, "/explain")
+
+
+def show(figure: Figure) -> None:
+    """One line of the table."""
+    ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
+    print(f"{figure.name:<48}{figure.value:>10.1f} {figure.unit:<10}{ratio:>6}  {figure.of or ''}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 1 with a message where it can't be done."""
     parser = argparse.ArgumentParser(prog="python -m scripts.benchmark", description=__doc__)
     parser.add_argument("--url", help="a service that runs already, with the same model; default: start one")
-    parser.add_argument("--rounds", type=int, default=40, help="calls per figure")
+    parser.add_argument("--rounds", type=int, default=40, help="calls per latency")
+    parser.add_argument("--requests", type=int, default=320, help="requests for each throughput")
+    parser.add_argument("--memory-requests", type=int, default=2000, help="requests after which memory is compared")
+    parser.add_argument("--films", type=Path, help="folder of real films to send; default: made by code")
     parser.add_argument("--out", type=Path, help="also write the figures as JSON")
     options = parser.parse_args(arguments)
     settings = Settings()
+    effort = Effort(options.rounds, options.requests, options.memory_requests)
+    figures = []
+    print(f"{'figure':<48}{'value':>10} {'unit':<10}{'ratio':>6}  of")
     try:
-        bare_ms = bare_predict_ms(find_artifact(settings.model_store, settings.model), options.rounds)
-        if options.url:
-            figures = measure(options.url, bare_ms, options.rounds)
-        else:
-            with served(settings) as url:
-                figures = measure(url, bare_ms, options.rounds)
-    except (ScriptError, httpx.HTTPError) as error:
+        bodies = {kind: [encode(image, kind) for image in films(options.films)] for kind in ("PNG", "JPEG")}
+        entry = find_artifact(settings.model_store, settings.model, settings.model_version)
+        for figure in measure(settings, entry, effort, bodies, options.url):
+            figures.append(figure)
+            show(figure)
+        if (read_manifest(entry).training or {}).get("backbone"):
+            by_name = {figure.name: figure for figure in figures}
+            explained = by_name["/explain, PNG 1024², PNG overlay"]
+            figures.append(against_tutorial(entry, bodies["PNG"], explained.value, options.rounds))
+            show(figures[-1])
+    except (ScriptError, ArtifactError, httpx.HTTPError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1
-    print(f"{'figure':<40}{'p50 ms':>10}{'× bare':>10}")
-    for figure in figures:
-        print(f"{figure.name:<40}{figure.milliseconds:>10.1f}{figure.ratio:>10.2f}")
     if options.out:
         options.out.write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")
     return 0
