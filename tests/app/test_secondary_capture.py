@@ -82,10 +82,7 @@ def test_a_notice_fits_any_width(width):
 
 def test_an_anonymous_film_stays_anonymous():
     """Empty where it is empty; without a study it begins one."""
-    missing = dict.fromkeys(
-        "PatientName PatientID PatientBirthDate PatientSex StudyID StudyDate StudyTime AccessionNumber "
-        "ReferringPhysicianName StudyInstanceUID SOPInstanceUID PatientOrientation".split()
-    )
+    missing = dict.fromkeys((*FILED_UNDER[:-1], "SOPInstanceUID"))
     capture = made(dicom(noise(20, 30), **missing))
     for keyword in missing.keys() - {"StudyInstanceUID", "SOPInstanceUID"}:
         assert not capture[keyword].value, keyword
