@@ -9,7 +9,7 @@ from tests.dicoms import packaged
 
 
 def test_the_chest_film_is_written_upright_and_not_inverted(tmp_path):
-    """1841 x 1955, grey; the corners are air and dark, the spine is bone and bright; the same pixels as its DICOM object's."""
+    """1841 x 1955, grey, as its DICOM object is shown: the corners are air and dark, the spine is bone and bright."""
     assert main([str(tmp_path / "chest.png")]) == 0
     film = np.asarray(Image.open(tmp_path / "chest.png"))
     assert film.shape == (1955, 1841)
