@@ -99,17 +99,26 @@ def decode_jpeg(data: bytes, frame: JpegFrame) -> np.ndarray:
         UnsupportedImageError: it has neither one nor three components.
     """
     if frame.components not in (1, 3):
-        raise UnsupportedImageError(f"JPEG images of {frame.components} components and {frame.precision} bits")
+        raise UnsupportedImageError(
+            f"JPEG images of {frame.components} components and {frame.precision} bits are not supported"
+        )
     try:
-        return jpeg8_decode(data)
-    except Jpeg8Error as error:
+        return jpeg8_decode(_whole(data))
+    except (Jpeg8Error, ValueError) as error:
         raise CorruptImageError("the JPEG image can't be decoded: it is truncated or damaged") from error
+
+
+def _whole(data: bytes) -> bytes:
+    """`data`, if an end of image comes after its last scan: libjpeg fills what is missing with grey, and only warns."""
+    if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        raise ValueError("no end of image")
+    return data
 
 
 def _decode_jpeg_frame(source: bytes, runner: DecodeRunner) -> bytearray:
     # Named alike, the two spaces keep libjpeg from converting: the header's photometric interpretation decides.
     space: dict[str, Any] = {} if runner.samples_per_pixel == 1 else {"colorspace": "RGB", "outcolorspace": "RGB"}
-    pixels = jpeg8_decode(source, **space)
+    pixels = jpeg8_decode(_whole(source), **space)
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
     runner.set_option("planar_configuration", 0)
     return bytearray(pixels.tobytes())

@@ -28,6 +28,7 @@ _FIRST_VRS = (b"UL", b"OB", b"UI", b"CS", b"DA", b"TM", b"LO", b"SH")
 # A progressive JPEG has about ten scans, each of which costs a pass over all pixels; thousands are an attack.
 _MAX_SCANS = 100
 _MAX_SEGMENTS = 10_000
+_MAX_FILL = 1024
 _MAX_GIF_BLOCKS = 500_000
 _MAX_GIF_SECTIONS = 1_000
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
@@ -108,10 +109,8 @@ def jpeg_frame(data: bytes) -> JpegFrame:
         raise CorruptImageError(f"the JPEG image has more than {_MAX_SCANS} scans")
     frame, at = None, 2
     for _ in range(_MAX_SEGMENTS):
-        at = data.find(b"\xff", at)
-        while 0 <= at < len(data) - 1 and data[at + 1] == 0xFF:
-            at += 1
-        if at < 0 or at + 4 > len(data) or data[at + 1] == 0xDA:
+        at = _marker(data, at)
+        if at + 4 > len(data) or data[at + 1] == 0xDA:
             break
         marker = data[at + 1]
         if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # no segment: stuffing and restarts
@@ -125,6 +124,13 @@ def jpeg_frame(data: bytes) -> JpegFrame:
     if frame is None:
         raise CorruptImageError("the JPEG image can't be decoded: it has no frame header")
     return frame
+
+
+def _marker(data: bytes, at: int) -> int:
+    """Where the next marker begins, its fill bytes left behind; the data's end where there is none."""
+    at = data.find(b"\xff", at)
+    fill = data[at : at + _MAX_FILL]
+    return at + len(fill) - len(fill.lstrip(b"\xff")) - 1 if at >= 0 else len(data)
 
 
 def _starts_frame(marker: int) -> bool:

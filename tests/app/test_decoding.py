@@ -295,13 +295,25 @@ def test_a_twelve_bit_jpeg_is_scaled(channels):
     np.testing.assert_allclose(np.asarray(picture.image.convert("L")), ramp / 4095 * 255, atol=2)
 
 
-def test_a_twelve_bit_jpeg_is_counted_and_may_be_damaged():
-    """As any other."""
-    data = imagecodecs.jpeg8_encode(np.zeros((64, 64), np.uint16), bitspersample=12)
+@pytest.mark.parametrize("options", [{"bitspersample": 12}, {"bitspersample": 16, "lossless": True}])
+def test_a_deep_jpeg_is_counted_and_may_be_damaged(options):
+    """As any other: libjpeg would fill what is missing with grey."""
+    data = imagecodecs.jpeg8_encode(noise(64, 64).astype(np.uint16) * 16, **options)
     with pytest.raises(ImageTooLargeError, match="64 x 64"):
         decode(data, max_pixels=64)
+    for kept in (0.1, 0.5, 0.9):
+        with pytest.raises(CorruptImageError):
+            decode(data[: int(len(data) * kept)], max_pixels=LIMIT)
+    start = data.index(b"\xff\xda") + 12
     with pytest.raises(CorruptImageError):
-        decode(data[: len(data) // 2], max_pixels=LIMIT)
+        decode(data[: data.index(b"\xff\xc4") + 8] + data[start:], max_pixels=LIMIT)
+
+
+def test_a_deep_jpeg_of_print_colours_is_unsupported():
+    """Four components of twelve bits: nobody knows how they print."""
+    frame = b"\xff\xd8\xff\xc1\0\x14\x0c\0\x08\0\x08\4" + b"\1\x11\0" * 4
+    with pytest.raises(UnsupportedImageError, match="4 components"):
+        decode(frame + b"\xff\xda\0\2\xff\xd9", max_pixels=LIMIT)
 
 
 def test_a_progressive_jpeg_is_read():

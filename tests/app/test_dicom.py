@@ -1,5 +1,6 @@
 """DICOM objects: their pixels as they are shown, what their headers say, and nothing of their patients."""
 
+import io
 import logging
 import struct
 import zlib
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -267,6 +268,23 @@ def test_what_is_no_picture_is_unsupported(name):
     """Reports, contours, curves, doses."""
     with pytest.raises(UnsupportedImageError):
         decode(packaged(name), max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, RLELossless],
+    ids=lambda uid: uid.name,
+)
+@pytest.mark.parametrize("kept", [0.5, 0.9])
+def test_truncated_frames_are_corrupt(syntax, kept):
+    """Half a film is not a film, whichever decoder it would come from."""
+    bits = 8 if syntax == JPEGBaseline8Bit else 12
+    pixels = noise(64, 64) if bits == 8 else noise(64, 64).astype(np.uint16) * 16
+    dataset = pydicom.dcmread(io.BytesIO(dicom(pixels, syntax, BitsStored=bits)))
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    dataset.PixelData = encapsulate([frame[: int(len(frame) * kept)]])
+    with pytest.raises(CorruptImageError):
+        decode(written(dataset), max_pixels=LIMIT)
 
 
 @pytest.mark.parametrize("name", ["MR_truncated.dcm", "emri_small_jpeg_2k_lossless_too_short.dcm"])
