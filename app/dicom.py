@@ -56,6 +56,16 @@ _IMAGE = (
 )
 _FLOATING = ("FloatPixelData", "DoubleFloatPixelData")
 _FACTS = ("Modality", "BodyPartExamined", "ViewPosition")
+# DX objects give body part and view as codes; by value, of SNOMED CT and of SNOMED RT before it (DICOM PS3.16).
+_CODED = {"BodyPartExamined": "AnatomicRegionSequence", "ViewPosition": "ViewCodeSequence"}
+_TERMS = {
+    **dict.fromkeys(("816094009", "51185008", "T-D3000"), "CHEST"),
+    **dict.fromkeys(("272479007", "R-40888", "R-10214"), "PA"),
+    **dict.fromkeys(("399348003", "R-10206"), "AP"),
+    **dict.fromkeys(("399173006", "R-10236"), "LL"),
+    **dict.fromkeys(("399198007", "R-10232"), "RL"),
+}
+_MAX_CODES_BYTES = 64 * 1024
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 # A read is about one element. An enhanced object of a thousand frames has some 100,000.
 _MAX_READS = 500_000
@@ -158,7 +168,7 @@ def decode_dicom(data: bytes, *, max_pixels: int, frame: int | None = None) -> P
         QuestionError: there are several frames and `frame` names none of them.
         CorruptImageError: the object is truncated, damaged or contradicts itself.
     """
-    header = read_header(data, (*_IMAGE, *_FACTS), max_bytes=3 * max_pixels + _HEADER_BYTES)
+    header = read_header(data, (*_IMAGE, *_FACTS, *_CODED.values()), max_bytes=3 * max_pixels + _HEADER_BYTES)
     if "PixelData" not in header:
         # Of an object that ends too soon, pydicom keeps nothing.
         if len(header) == 0 or ("Rows" in header and not any(keyword in header for keyword in _FLOATING)):
@@ -225,12 +235,25 @@ def _square(width: int, height: int, aspect: float) -> tuple[int, int]:
 
 
 def header_facts(header: Dataset) -> HeaderFacts:
-    """What `header` says about the kind of image."""
-    return HeaderFacts(*(_code(header.get(keyword)) for keyword in _FACTS))
+    """What `header` says about the kind of image; a code without a term here stands for itself."""
+    return HeaderFacts(*(_term(header, keyword) for keyword in _FACTS))
 
 
-def _code(value: object) -> str | None:
-    return value.strip().upper() or None if isinstance(value, str) else None
+def _term(header: Dataset, keyword: str) -> str | None:
+    value = header.get(keyword)
+    if isinstance(value, str) and value.strip():
+        return value.strip().upper()
+    coded = _CODED.get(keyword)
+    if coded is None or coded not in header or _is_long(header, coded) or not header[coded].value:
+        return None
+    code = str(header[coded].value[0].get("CodeValue", "")).strip()
+    return _TERMS.get(code, code) or None
+
+
+def _is_long(header: Dataset, keyword: str) -> bool:
+    """Whether the items of a sequence, which are parsed only when they are looked at, would take long."""
+    raw = header.get_item(keyword)
+    return raw.is_raw and raw.value is not None and len(raw.value) > _MAX_CODES_BYTES
 
 
 def contradictions(facts: HeaderFacts, expectation: Expectation) -> tuple[Remark, ...]:

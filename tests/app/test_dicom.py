@@ -345,6 +345,32 @@ def test_the_header_says_what_kind_of_image_it_is():
     assert decode(silent, max_pixels=LIMIT).facts == HeaderFacts("CR", None, None)
 
 
+@pytest.mark.parametrize(
+    ("region", "view", "expected"),
+    [
+        ("816094009", "272479007", ("CHEST", "PA")),
+        ("51185008", "399348003", ("CHEST", "AP")),
+        ("T-D3000", "R-10236", ("CHEST", "LL")),
+        ("T-D9600", "R-10232", ("T-D9600", "RL")),
+    ],
+)
+def test_codes_stand_where_terms_are_missing(region, view, expected):
+    """As in DX objects; a code that is not known is at least none of those expected."""
+
+    def coded(value):
+        item = Dataset()
+        item.CodeValue = value
+        return [item]
+
+    missing = {"BodyPartExamined": None, "ViewPosition": ""}
+    data = dicom(noise(8, 8), AnatomicRegionSequence=coded(region), ViewCodeSequence=coded(view), **missing)
+    facts = decode(data, max_pixels=LIMIT).facts
+    assert (facts.body_part, facts.view) == expected
+    assert decode(dicom(noise(8, 8), ViewCodeSequence=coded(view)), max_pixels=LIMIT).facts.view == "PA"
+    many = dicom(noise(8, 8), AnatomicRegionSequence=coded(region) * 10_000, **missing)
+    assert decode(many, max_pixels=LIMIT).facts.body_part is None
+
+
 CHEST = Expectation(modality=("CR", "DX"), body_part=("CHEST",), view=("PA", "AP"))
 
 
