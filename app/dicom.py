@@ -67,7 +67,7 @@ _TERMS = {
 }
 _MAX_CODES_BYTES = 64 * 1024
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
-# A read is about one element. An enhanced object of a thousand frames has some 100,000.
+# A read is about one element.
 _MAX_READS = 500_000
 _HEADER_BYTES = 16 * 1024 * 1024
 _SQUARE = 0.01
@@ -76,7 +76,6 @@ _MAX_ASPECT = 10.0
 _DAMAGE = (
     AttributeError,
     EOFError,
-    ImportError,
     IndexError,
     KeyError,
     NotImplementedError,
@@ -102,7 +101,7 @@ class Expectation:
 
 
 class _Metered(io.BytesIO):
-    """Bytes of which only so many pieces can be read: a file of nothing but tiny elements would take minutes."""
+    """Bytes that can be read so often: a file of nothing but tiny elements would hold a thread for seconds."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
