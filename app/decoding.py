@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import io
 import struct
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from app.arrays import UInt8Array
-from app.errors import CorruptImageError, ImageTooLargeError, NoImageError, UnsupportedImageError
+from app.codecs import decode_jpeg
+from app.containers import (
+    FORMATS,
+    check_size,
+    exif_orientation,
+    first_gif_frame,
+    first_tiff_page,
+    jpeg_frame,
+    sniff,
+    webp_size,
+)
+from app.dicom import decode_dicom
+from app.errors import CorruptImageError, NoImageError, QuestionError, UnsupportedImageError
 from app.geometry import Fit, seen_region
+from app.picture import Picture, Remark
 
 # Pillow's own limit is one global for the process and ends in a warning; `decode` checks the caller's, before decoding.
 Image.MAX_IMAGE_PIXELS = None
 
-_MAGIC = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"BM": "BMP",
-    b"II*\x00": "TIFF",
-    b"MM\x00*": "TIFF",
-}
-_EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -33,48 +37,45 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# A progressive JPEG has about ten scans, each of which costs a pass over all pixels; thousands are an attack.
-_MAX_SCANS = 100
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+# Pillow reports damage by whatever its parser stumbles on, and documents no common root; this is the list that its
+# decoders raise.
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+)
+_FIRST_FRAME = Remark("first_frame_only", "the image has several frames or pages; this answer is about the first")
+_RANGE_UNUSED = Remark(
+    "range_unused",
+    "the values fill less than a sixteenth of their 16 bits, so the film came out nearly black: scale them to 0..65535",
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A decoded image, upright.
+def decode(data: bytes, *, max_pixels: int, frame: int | None = None) -> Picture:
+    """Decode an encoded image, chosen by its magic bytes, to 8-bit pixels, upright.
 
-    `image` has mode `L` (grey, kept grey because most films are) or `RGB`, 8 bits a channel; `format` names the
-    container that it came in.
-    """
+    16-bit grey is scaled by the type's range (65535 becomes 255), 12-bit JPEG and TIFF likewise (4095 becomes 255); an
+    alpha channel is dropped; of several frames the first is taken, and a remark says so. DICOM is shown as its header
+    says (`app.presentation`).
 
-    image: Image.Image
-    format: str
-
-    @property
-    def width(self) -> int:
-        return self.image.width
-
-    @property
-    def height(self) -> int:
-        return self.image.height
-
-
-def sniff(data: bytes) -> str | None:
-    """The image format that the first bytes announce (one of `FORMATS`), or None."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
-
-
-def decode(data: bytes, *, max_pixels: int) -> Picture:
-    """Decode an encoded image, chosen by its magic bytes, to 8-bit pixels with its EXIF orientation applied.
-
-    16-bit grey is scaled by the type's range (65535 becomes 255); an alpha channel is dropped; of several frames the
-    first is taken.
+    Args:
+        data: the whole file.
+        max_pixels: how many pixels the image, or one frame of it, may have.
+        frame: which frame of a DICOM object, from 1; None where there is only one.
 
     Raises:
         NoImageError: `data` is empty.
-        UnsupportedImageError: the magic bytes name no supported format, or the pixels have 32 bits.
+        UnsupportedImageError: the magic bytes name no supported format, or the pixels are of a kind that has no
+            known range.
         ImageTooLargeError: the header announces more than `max_pixels` pixels; nothing is decoded then.
+        QuestionError: there is no such `frame`, or a DICOM object has several and `frame` is None.
         CorruptImageError: the image is truncated, damaged or has no pixels.
     """
     if not data:
@@ -82,66 +83,51 @@ def decode(data: bytes, *, max_pixels: int) -> Picture:
     name = sniff(data)
     if name is None:
         raise UnsupportedImageError(f"not an image of a supported kind; send one of {', '.join(FORMATS)}")
-    if name == "JPEG" and data.count(b"\xff\xda") > _MAX_SCANS:
-        raise CorruptImageError(f"the JPEG image has more than {_MAX_SCANS} scans")
+    if name == "DICOM":
+        return decode_dicom(data, max_pixels=max_pixels, frame=frame)
+    if frame not in (None, 1):
+        raise QuestionError(f"there is no frame {frame} to choose: frames of {name} images can't be chosen")
+    several = False
+    if name == "JPEG" and ((header := jpeg_frame(data)).precision != 8 or header.lossless):
+        check_size(header.width, header.height, max_pixels)
+        values = decode_jpeg(data, header)
+        return Picture(Image.fromarray(scaled(values, 2**header.precision - 1)), name)
     if name == "WEBP":
-        _check_size(_webp_size(data), max_pixels)  # Pillow would make the canvas before it tells its size
+        check_size(*webp_size(data), max_pixels)  # Pillow would make the canvas before it tells its size
+    elif name == "GIF":
+        data, several = first_gif_frame(data)
+    elif name == "TIFF":
+        data, several = first_tiff_page(data, max_pixels)
     try:
-        with Image.open(io.BytesIO(data), formats=[name]) as image:
-            _check_size(image.size, max_pixels)
-            image.load()
-            return Picture(_upright(_eight_bit(image), image), name)
-    # Pillow reports damage by whatever its parser stumbles on, and documents no common root; this is the list that
-    # its decoders raise.
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        IndexError,
-        KeyError,
-        TypeError,
-        OverflowError,
-        struct.error,
-    ) as error:
+        return _decode(data, name, max_pixels, several=several)
+    except _DAMAGE as error:
         raise CorruptImageError(f"the {name} image can't be decoded: it is truncated or damaged") from error
 
 
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height by the first chunk's header (RFC 9649, section 2)."""
-    header = data[20:30].ljust(10, b"\0")
-    if data[12:16] == b"VP8X":
-        return 1 + int.from_bytes(header[4:7], "little"), 1 + int.from_bytes(header[7:10], "little")
-    if data[12:16] == b"VP8L":
-        bits = int.from_bytes(header[1:5], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    return int.from_bytes(header[6:8], "little") & 0x3FFF, int.from_bytes(header[8:10], "little") & 0x3FFF
-
-
-def _check_size(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width < 1 or height < 1:
-        raise CorruptImageError(f"the image has no pixels: {width} x {height}")
-    if width * height > max_pixels:
-        raise ImageTooLargeError(
-            f"the image has {width} x {height} = {width * height} pixels; the limit is {max_pixels}"
-        )
+def _decode(data: bytes, name: str, max_pixels: int, *, several: bool) -> Picture:
+    with Image.open(io.BytesIO(data), formats=[name]) as image:
+        check_size(*image.size, max_pixels)
+        animated = name in ("PNG", "WEBP") and getattr(image, "is_animated", False)
+        remarks = [_FIRST_FRAME] if several or animated else []
+        pixels = _eight_bit(image)
+        if _fills_little(image):
+            remarks.append(_RANGE_UNUSED)
+        return Picture(_upright(pixels, image), name, tuple(remarks))
 
 
 def _upright(pixels: Image.Image, original: Image.Image) -> Image.Image:
-    """`pixels` turned as the EXIF of `original` says; EXIF that can't be read says nothing."""
-    try:
-        orientation = original.getexif().get(_EXIF_ORIENTATION)
-    # Pillow's EXIF parser leaks what it stumbles on, and a film is no worse for a camera's odd note.
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
-        return pixels
-    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    """`pixels` turned as the EXIF of `original` says; a TIFF's own orientation Pillow applies itself."""
+    turn = _TURNS.get(exif_orientation(original.info.get("exif", b"")) or 1)
     return pixels if turn is None else pixels.transpose(turn)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return Image.fromarray(_high_bytes(np.asarray(image)))
+        tags = getattr(image, "tag_v2", {})  # of a TIFF
+        top = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
+        pixels = scaled(np.asarray(image), top)
+        # Pillow inverts such films at 8 bits and not at 16.
+        return Image.fromarray(255 - pixels if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else pixels)
     if image.mode in ("I", "F"):
         raise UnsupportedImageError(f"{image.format} pixels of 32 bits have no known range; send 8 or 16 bits")
     if image.mode in ("1", "L", "LA"):
@@ -149,12 +135,22 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _high_bytes(values: np.ndarray) -> UInt8Array:
-    """16 bits `[H, W]` to 8, rounded, a band of rows at a time: whole temporaries would cost twenty bytes a pixel."""
+def _fills_little(image: Image.Image) -> bool:
+    """Whether 16-bit values stay below 12 bits, as those of an unscaled film do."""
+    if not image.mode.startswith("I;16") or getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0] != 16:
+        return False
+    return 0 < int(np.asarray(image).max()) < 2**12
+
+
+def scaled(values: np.ndarray, top: int) -> UInt8Array:
+    """Unsigned values `[H, W]` or `[H, W, 3]` of 0..`top` as 0..255, rounded.
+
+    A band of rows at a time: whole temporaries would cost twenty bytes a pixel.
+    """
     pixels = np.empty(values.shape, np.uint8)
-    for top in range(0, len(values), 256):
-        band = values[top : top + 256].astype(np.uint32)
-        pixels[top : top + 256] = (band + 128) // 257
+    for start in range(0, len(values), 256):
+        band = np.minimum(values[start : start + 256].astype(np.uint32), top)
+        pixels[start : start + 256] = (band * 255 + top // 2) // top
     return pixels
 
 

@@ -9,6 +9,18 @@ import mimeparse
 from app.errors import NotAcceptableError
 
 JSON = "application/json"
+NPY = "application/x-npy"
+DICOM = "application/dicom"
+
+
+def answer_types(pictures: Sequence[str], *, dicom: bool) -> list[str]:
+    """What an explanation can be answered as, the preferred one first.
+
+    Args:
+        pictures: media types of the overlay, the preferred one first.
+        dicom: whether the image came as DICOM, so that its overlay can go into the same study.
+    """
+    return [JSON, *pictures, NPY, *([DICOM] if dicom else [])]
 
 
 def best_type(accept: str | None, offered: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from app.decoding import sniff
+from app.containers import sniff
 from app.errors import MalformedBodyError, NoImageError
 
 _MAX_PARTS = 16

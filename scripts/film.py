@@ -7,23 +7,18 @@ from importlib.metadata import files
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from PIL import Image
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from app.arrays import UInt8Array
+from app.decoding import decode
+from scripts.data import MAX_PIXELS
 
 
 def film_of(name: str) -> UInt8Array:
-    """A film of the package pydicom-data as grey pixels `[H, W]`, 0..255, air black."""
+    """A film of the package pydicom-data as the service shows it: grey pixels `[H, W]`, 0..255."""
     listed = files("pydicom-data") or []
     path = next(Path(str(file.locate())) for file in listed if file.name == name)
-    dataset = pydicom.dcmread(path)
-    values = apply_voi_lut(apply_modality_lut(dataset.pixel_array, dataset), dataset).astype(np.float64)
-    grey = (values - values.min()) / (values.max() - values.min())
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        grey = 1 - grey
-    return (grey * 255 + 0.5).astype(np.uint8)
+    return np.asarray(decode(path.read_bytes(), max_pixels=MAX_PIXELS).image)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tests.dicoms import dicom
+
 
 def encoded(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     """`pixels` (uint8 `[H, W]` or `[H, W, 3]`, or an image) in a container of `kind`."""
+    if kind == "DICOM":
+        return dicom(np.asarray(pixels))
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)

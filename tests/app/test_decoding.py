@@ -3,14 +3,25 @@
 import struct
 import zlib
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydicom.uid import JPEG2000Lossless
 
-from app.decoding import FORMATS, decode, sniff, to_input
-from app.errors import CorruptImageError, ImageTooLargeError, InputError, NoImageError, UnsupportedImageError
+from app.containers import FORMATS, sniff
+from app.decoding import decode, to_input
+from app.errors import (
+    CorruptImageError,
+    ImageTooLargeError,
+    InputError,
+    NoImageError,
+    QuestionError,
+    UnsupportedImageError,
+)
+from tests.dicoms import dicom
 from tests.pictures import encoded, noise
 
 LIMIT = 1_000_000
@@ -142,10 +153,10 @@ def test_nothing_is_no_image():
         decode(b"", max_pixels=LIMIT)
 
 
-@pytest.mark.parametrize("data", [b"GIF89a", b"%PDF-1.7", b"PK\x03\x04", b"<svg/>", b"\x00" * 64, b"RIFFxxxxWAVE"])
+@pytest.mark.parametrize("data", [b"%PDF-1.7", b"PK\x03\x04", b"<svg/>", b"\x00" * 64, b"RIFFxxxxWAVE"])
 def test_what_the_magic_bytes_do_not_name_is_unsupported(data):
     """And the message says what is."""
-    with pytest.raises(UnsupportedImageError, match="PNG, JPEG, WEBP, TIFF, BMP"):
+    with pytest.raises(UnsupportedImageError, match="PNG, JPEG, WEBP, TIFF, BMP, GIF, DICOM"):
         decode(data, max_pixels=LIMIT)
 
 
@@ -164,8 +175,9 @@ def test_damage_never_escapes_as_anything_but_an_input_error(kind, data):
 
 
 def test_sniffing_needs_only_the_first_bytes():
-    """Every supported format is known by them."""
-    assert [sniff(encoded(noise(4, 4, 3), kind)[:12]) for kind in FORMATS] == list(FORMATS)
+    """Every supported format is known by them; DICOM's come after its preamble, or without one."""
+    assert [sniff(encoded(noise(4, 4, 3), kind)[:132]) for kind in FORMATS] == list(FORMATS)
+    assert [sniff(encoded(noise(4, 4, 3), kind)[:12]) for kind in FORMATS[:-1]] == list(FORMATS[:-1])
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (1, "RGB"), (3, "L"), (3, "RGB")])
@@ -197,3 +209,122 @@ def test_an_exact_fit_is_not_resampled():
     pixels = noise(16, 16, 3)
     picture = decode(encoded(pixels), max_pixels=LIMIT)
     assert (to_input(picture, width=16, height=16, channels=3, fit="crop") == pixels).all()
+
+
+FILM = noise(40, 60)
+CONTAINERS = {
+    "PNG": encoded(FILM),
+    "palette PNG": encoded(Image.fromarray(FILM).convert("P")),
+    "RGB PNG": encoded(Image.fromarray(FILM).convert("RGB")),
+    "grey and alpha PNG": encoded(Image.fromarray(np.stack([FILM, np.full_like(FILM, 9)], -1), "LA")),
+    "RGBA PNG": encoded(Image.fromarray(FILM).convert("RGBA")),
+    "16-bit PNG": encoded(Image.fromarray(FILM.astype(np.uint16) * 257)),
+    "16-bit TIFF": encoded(Image.fromarray(FILM.astype(np.uint16) * 257), "TIFF"),
+    "16-bit inverted TIFF": encoded(Image.fromarray(65535 - FILM.astype(np.uint16) * 257), "TIFF", tiffinfo={262: 0}),
+    **{
+        f"{compression} TIFF": encoded(FILM, "TIFF", compression=compression)
+        for compression in ("tiff_lzw", "tiff_deflate", "packbits", "tiff_adobe_deflate", "lzma", "zstd")
+    },
+    "BMP": encoded(FILM, "BMP"),
+    "GIF": encoded(FILM, "GIF"),
+    "WebP": encoded(Image.fromarray(FILM).convert("RGB"), "WEBP", lossless=True),
+    "lossless JPEG": imagecodecs.jpeg8_encode(FILM, lossless=True),
+    "16-bit lossless JPEG": imagecodecs.jpeg8_encode(FILM.astype(np.uint16) * 257, lossless=True, bitspersample=16),
+    "DICOM": dicom(FILM, WindowCenter=127.5, WindowWidth=255, VOILUTFunction="LINEAR_EXACT"),
+    "inverted DICOM": dicom(255 - FILM, PhotometricInterpretation="MONOCHROME1", WindowCenter=128, WindowWidth=256),
+    "JPEG 2000 DICOM": dicom(FILM, JPEG2000Lossless, WindowCenter=128, WindowWidth=256),
+    "16-bit DICOM": dicom(FILM.astype(np.uint16) * 257, WindowCenter=32768, WindowWidth=65536),
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_film_is_the_same_in_every_lossless_container(name):
+    """And so is what the network gets, whether it takes one channel or three."""
+    picture = decode(CONTAINERS[name], max_pixels=LIMIT)
+    assert (np.asarray(picture.image.convert("L")) == FILM).all()
+    reference = decode(CONTAINERS["PNG"], max_pixels=LIMIT)
+    for channels in (1, 3):
+        size = {"width": 16, "height": 16, "channels": channels, "fit": "crop"}
+        assert (to_input(picture, **size) == to_input(reference, **size)).all()
+    assert picture.remarks == ()
+
+
+def pages(kind, **options):
+    first, *others = (Image.fromarray(noise(20, 30, seed=seed)) for seed in range(3))
+    return encoded(first, kind, save_all=True, append_images=others, **options)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("GIF", {}), ("TIFF", {}), ("PNG", {}), ("WEBP", {"lossless": True})])
+def test_of_several_frames_the_first_is_taken_and_that_is_said(kind, options):
+    """An animation, or the pages of a scan; no other can be chosen."""
+    picture = decode(pages(kind, **options), max_pixels=LIMIT)
+    assert (np.asarray(picture.image.convert("L")) == noise(20, 30, seed=0)).all()
+    assert [remark.code for remark in picture.remarks] == ["first_frame_only"]
+    assert decode(pages(kind, **options), max_pixels=LIMIT, frame=1).remarks == picture.remarks
+    with pytest.raises(QuestionError, match="frame 2"):
+        decode(pages(kind, **options), max_pixels=LIMIT, frame=2)
+
+
+def test_a_palette_with_a_transparent_colour_keeps_its_colours():
+    """What is seen through is what lies there."""
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 10, 200, 30])
+    for kind in ("PNG", "GIF"):
+        picture = decode(encoded(image, kind, transparency=1), max_pixels=LIMIT)
+        assert picture.image.convert("RGB").getpixel((0, 0)) == (10, 200, 30)
+
+
+@pytest.mark.parametrize("space", ["CMYK", "YCCK"])
+def test_print_colours_of_a_jpeg_are_not_inverted(space):
+    """Adobe writes them the other way round, and says so."""
+    ink = np.zeros((16, 16, 4), np.uint8)
+    ink[..., 0] = 255  # cyan on white paper
+    data = imagecodecs.jpeg8_encode(255 - ink, level=100, colorspace="CMYK", outcolorspace=space)
+    red, green, blue = decode(data, max_pixels=LIMIT).image.getpixel((8, 8))
+    assert red < 10
+    assert min(green, blue) > 245
+
+
+@pytest.mark.parametrize("channels", [0, 3])
+def test_a_twelve_bit_jpeg_is_scaled(channels):
+    """4095 becomes 255."""
+    ramp = np.linspace(0, 4095, 64 * 64).astype(np.uint16).reshape(64, 64)
+    pixels = np.repeat(ramp[..., None], 3, axis=-1) if channels else ramp
+    picture = decode(imagecodecs.jpeg8_encode(pixels, level=100, bitspersample=12), max_pixels=LIMIT)
+    assert picture.image.mode == ("RGB" if channels else "L")
+    np.testing.assert_allclose(np.asarray(picture.image.convert("L")), ramp / 4095 * 255, atol=2)
+
+
+@pytest.mark.parametrize("options", [{"bitspersample": 12}, {"bitspersample": 16, "lossless": True}])
+def test_a_deep_jpeg_is_counted_and_may_be_damaged(options):
+    """As any other: libjpeg would fill what is missing with grey."""
+    data = imagecodecs.jpeg8_encode(noise(64, 64).astype(np.uint16) * 16, **options)
+    with pytest.raises(ImageTooLargeError, match="64 x 64"):
+        decode(data, max_pixels=64)
+    for kept in (0.1, 0.5, 0.9):
+        with pytest.raises(CorruptImageError):
+            decode(data[: int(len(data) * kept)], max_pixels=LIMIT)
+    start = data.index(b"\xff\xda") + 12
+    with pytest.raises(CorruptImageError):
+        decode(data[: data.index(b"\xff\xc4") + 8] + data[start:], max_pixels=LIMIT)
+
+
+def test_a_deep_jpeg_of_print_colours_is_unsupported():
+    """Four components of twelve bits: nobody knows how they print."""
+    frame = b"\xff\xd8\xff\xc1\0\x14\x0c\0\x08\0\x08\4" + b"\1\x11\0" * 4
+    with pytest.raises(UnsupportedImageError, match="4 components"):
+        decode(frame + b"\xff\xda\0\2\xff\xd9", max_pixels=LIMIT)
+
+
+def test_a_progressive_jpeg_is_read():
+    """As browsers like them."""
+    pixels = np.repeat(np.linspace(0, 255, 64, dtype=np.uint8)[None], 32, axis=0)
+    picture = decode(encoded(pixels, "JPEG", progressive=True, quality=95), max_pixels=LIMIT)
+    np.testing.assert_allclose(np.asarray(picture.image), pixels, atol=3)
+
+
+def test_a_film_that_leaves_its_range_empty_is_remarked():
+    """Twelve bits in sixteen come out nearly black: the file doesn't say that they are twelve."""
+    picture = decode(encoded(Image.fromarray(np.array([[0, 4095]], np.uint16))), max_pixels=LIMIT)
+    assert np.asarray(picture.image).tolist() == [[0, 16]]
+    assert [remark.code for remark in picture.remarks] == ["range_unused"]

@@ -9,6 +9,7 @@ from starlette.datastructures import Headers
 
 from app.errors import MalformedBodyError, NoImageError
 from app.upload import image_bytes
+from tests.dicoms import dicom
 from tests.pictures import encoded, noise
 
 FILM = encoded(noise())
@@ -34,6 +35,14 @@ END = f"--{BOUNDARY}--\r\n".encode()
 def test_raw_bytes_are_known_by_their_magic(content_type):
     """Whatever the content type says: curl calls everything a form."""
     assert read(FILM, content_type) == FILM
+
+
+@pytest.mark.parametrize("start", [0, 132])
+def test_a_dicom_object_is_known_with_and_without_its_preamble(start):
+    """Whatever the content type says, too."""
+    film = dicom(noise())[start:]
+    assert read(film, "application/json") == film
+    assert read(film, "application/dicom") == film
 
 
 def test_a_form_field_named_file():

@@ -1,0 +1,146 @@
+"""JPEG processes that Pillow has no decoder for, and bounded RLE: by imagecodecs, as pydicom plugins and alone.
+
+imagecodecs carries libjpeg-turbo 3, which reads 12-bit and lossless JPEG (ITU-T T.81, processes 4 and 14); the other
+decoders of these are licensed under the GPL, or are GDCM's.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+from imagecodecs import Jpeg8Error, jpeg8_decode, packbits_decode
+from pydicom.encaps import get_frame
+from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import DecodeRunner
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from app.containers import JpegFrame, jpeg2000_size, jpeg_frame
+from app.errors import CorruptImageError, UnsupportedImageError
+
+_OURS = "lightbox"
+_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless)
+_JPEG_2000 = (JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
+# Of several plugins for a syntax, the one that decodes it; pydicom would try them all, damaged data too.
+_PLUGINS = {
+    JPEGBaseline8Bit: "pillow",
+    JPEGExtended12Bit: _OURS,
+    JPEGLossless: _OURS,
+    JPEGLosslessSV1: _OURS,
+    JPEGLSLossless: "pyjpegls",
+    JPEGLSNearLossless: "pyjpegls",
+    RLELossless: _OURS,
+    **dict.fromkeys(_JPEG_2000, "pylibjpeg"),
+}
+# What pydicom asks of a plugin module.
+DECODER_DEPENDENCIES = dict.fromkeys(
+    (JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, RLELossless), ("numpy", "imagecodecs")
+)
+_RLE_HEADER = 64
+_RLE_PADDING = 2
+
+
+def is_available(uid: str) -> bool:
+    """Whether this module decodes the transfer syntax `uid`."""
+    return uid in DECODER_DEPENDENCIES
+
+
+def plugin_for(syntax: UID) -> str:
+    """The name of the pydicom plugin that decodes `syntax`; empty for pixels that are not compressed.
+
+    Raises:
+        UnsupportedImageError: no plugin does.
+    """
+    if syntax in _PLUGINS:
+        return _PLUGINS[syntax]
+    if syntax.is_private or syntax.is_encapsulated or not syntax.is_transfer_syntax:
+        raise UnsupportedImageError("the DICOM image is compressed in a way that is not supported")
+    return ""
+
+
+def check_codestream(pixel_data: bytes, syntax: UID, index: int, frames: int, size: tuple[int, int]) -> None:
+    """Refuse a compressed frame whose own header contradicts the `size` (width, height) that was checked.
+
+    Raises:
+        CorruptImageError: it is of another size, or missing.
+    """
+    if syntax not in _JPEG and syntax not in _JPEG_2000:
+        return
+    stream = get_frame(pixel_data, index, number_of_frames=frames)
+    if syntax in _JPEG_2000:
+        found = jpeg2000_size(stream)
+    else:
+        frame = jpeg_frame(stream)
+        found = (frame.width, frame.height)
+    if found != size:
+        raise CorruptImageError(f"the DICOM header says {size[0]} x {size[1]} pixels, its data {found[0]} x {found[1]}")
+
+
+def decode_jpeg(data: bytes, frame: JpegFrame) -> np.ndarray:
+    """A 12-bit or lossless JPEG of `frame`: `[H, W]` or `[H, W, 3]` RGB, uint8 up to 8 bits a sample, else uint16.
+
+    Raises:
+        CorruptImageError: it is truncated or damaged.
+        UnsupportedImageError: it has neither one nor three components.
+    """
+    if frame.components not in (1, 3):
+        raise UnsupportedImageError(
+            f"JPEG images of {frame.components} components and {frame.precision} bits are not supported"
+        )
+    try:
+        return jpeg8_decode(_whole(data))
+    except (Jpeg8Error, ValueError) as error:
+        raise CorruptImageError("the JPEG image can't be decoded: it is truncated or damaged") from error
+
+
+def _whole(data: bytes) -> bytes:
+    """`data`, if an end of image comes after its last scan: libjpeg fills what is missing with grey, and only warns."""
+    if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        raise ValueError("no end of image")
+    return data
+
+
+def _decode_jpeg_frame(source: bytes, runner: DecodeRunner) -> bytearray:
+    # Named alike, the two spaces keep libjpeg from converting: the header's photometric interpretation decides.
+    space: dict[str, Any] = {} if runner.samples_per_pixel == 1 else {"colorspace": "RGB", "outcolorspace": "RGB"}
+    pixels = jpeg8_decode(_whole(source), **space)
+    runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
+    runner.set_option("planar_configuration", 0)
+    return bytearray(pixels.tobytes())
+
+
+def _decode_rle_frame(source: bytes, runner: DecodeRunner) -> bytearray:
+    """RLE (DICOM PS3.5, annex G): one segment a byte of a sample, most significant first; none may outgrow the image.
+
+    Two bytes can stand for 128, so that without a bound an upload would become its sixty-fourfold.
+    """
+    area, depth = runner.rows * runner.columns, runner.bits_allocated // 8
+    count, *offsets = struct.unpack("<16I", source[:_RLE_HEADER])
+    if count != runner.samples_per_pixel * depth or count > len(offsets):
+        raise ValueError(f"{count} RLE segments")
+    planes = np.empty((runner.samples_per_pixel, area, depth), np.uint8)
+    for number, (start, end) in enumerate(zip(offsets[:count], [*offsets[1:count], len(source)], strict=True)):
+        segment = packbits_decode(source[start:end], out=area + _RLE_PADDING)
+        planes[number // depth, :, depth - 1 - number % depth] = np.frombuffer(segment, np.uint8, area)
+    runner.set_option("planar_configuration", 1)
+    return bytearray(planes.tobytes())
+
+
+for _uid in DECODER_DEPENDENCIES:
+    _function = "_decode_rle_frame" if _uid == RLELossless else "_decode_jpeg_frame"
+    get_decoder(_uid).add_plugin(_OURS, (__name__, _function))

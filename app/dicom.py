@@ -1,0 +1,272 @@
+"""DICOM objects: reading their headers within bounds, their pixels, and whether they are what a model was made for.
+
+Only the elements that are asked for are read. Those of the patient are not among them, so that nothing of a patient
+can reach an answer or a log.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from pydicom import Dataset, config, dcmread
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import FileMetaDataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.pixels import get_decoder
+from pydicom.tag import BaseTag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from app import presentation
+from app.codecs import check_codestream, plugin_for
+from app.containers import check_size
+from app.errors import CorruptImageError, QuestionError, UnsupportedImageError
+from app.picture import HeaderFacts, Picture, Remark
+
+# pydicom tells its log and its warnings what it read, and that may be a patient's name.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+warnings.filterwarnings("ignore", module=r"pydicom\.")
+config.settings.reading_validation_mode = config.IGNORE
+
+_TABLES = ("PaletteColorLookupTableDescriptor", "PaletteColorLookupTableData")
+_IMAGE = (
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("RescaleIntercept", "RescaleSlope", "ModalityLUTSequence"),
+    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
+    *(f"{channel}{table}" for channel in ("Red", "Green", "Blue") for table in _TABLES),
+    *(f"Segmented{channel}PaletteColorLookupTableData" for channel in ("Red", "Green", "Blue")),
+    *("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *("PixelData", "FloatPixelData", "DoubleFloatPixelData"),
+)
+_FLOATING = ("FloatPixelData", "DoubleFloatPixelData")
+_FACTS = ("Modality", "BodyPartExamined", "ViewPosition")
+# DX objects give body part and view as codes; by value, of SNOMED CT and of SNOMED RT before it (DICOM PS3.16).
+_CODED = {"BodyPartExamined": "AnatomicRegionSequence", "ViewPosition": "ViewCodeSequence"}
+_TERMS = {
+    **dict.fromkeys(("816094009", "51185008", "T-D3000"), "CHEST"),
+    **dict.fromkeys(("272479007", "R-40888", "R-10214"), "PA"),
+    **dict.fromkeys(("399348003", "R-10206"), "AP"),
+    **dict.fromkeys(("399173006", "R-10236"), "LL"),
+    **dict.fromkeys(("399198007", "R-10232"), "RL"),
+}
+_MAX_CODES_BYTES = 64 * 1024
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+# A read is about one element.
+_MAX_READS = 500_000
+_HEADER_BYTES = 16 * 1024 * 1024
+_SQUARE = 0.01
+_MAX_ASPECT = 10.0
+# What pydicom and its plugins raise at damaged data; they document no common root.
+_DAMAGE = (
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    ZeroDivisionError,
+    struct.error,
+    BytesLengthException,
+    InvalidDicomError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a model was made for, in the terms of `HeaderFacts`; an empty field expects nothing."""
+
+    modality: tuple[str, ...] = ()
+    body_part: tuple[str, ...] = ()
+    view: tuple[str, ...] = ()
+
+
+class _Metered(io.BytesIO):
+    """Bytes that can be read so often: a file of nothing but tiny elements would hold a thread for seconds."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._left = _MAX_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise CorruptImageError("the DICOM header has too many elements")
+        return super().read(size)
+
+
+def read_header(data: bytes, keywords: Iterable[str], *, max_bytes: int) -> Dataset:
+    """The elements of a DICOM object that `keywords` name, with its transfer syntax; deflated ones are inflated.
+
+    Raises:
+        CorruptImageError: it can't be parsed, has too many elements, or inflates to more than `max_bytes`.
+    """
+    try:
+        return _read_header(data, [tag_for_keyword(keyword) or 0 for keyword in keywords], max_bytes)
+    except (*_DAMAGE, zlib.error):
+        raise _damaged() from None  # what pydicom says quotes the header
+
+
+def _read_header(data: bytes, tags: list[int], max_bytes: int) -> Dataset:
+    stream = _Metered(data)
+    read_preamble(stream, force=True)
+    meta = read_dataset(stream, False, True, stop_when=_after_meta)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        stream.seek(0)
+        header = dcmread(stream, force=True, specific_tags=tags)
+        if "TransferSyntaxUID" not in header.file_meta:
+            header.file_meta.TransferSyntaxUID = _uncompressed(header.original_encoding)
+        return header
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = inflater.decompress(stream.read(), max_bytes)
+    if inflater.unconsumed_tail:
+        raise CorruptImageError(f"the DICOM object inflates to more than {max_bytes} bytes")
+    header = read_dataset(_Metered(inflated), False, True, specific_tags=[BaseTag(tag) for tag in tags])
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.set_original_encoding(False, True)
+    return header
+
+
+def _after_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return tag.group != 0x0002
+
+
+def _uncompressed(encoding: tuple[bool | None, bool | None]) -> UID:
+    implicit, little_endian = encoding
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
+
+
+def decode_dicom(data: bytes, *, max_pixels: int, frame: int | None = None) -> Picture:
+    """Decode the image of a DICOM object, or frame `frame` (from 1) of it, to square 8-bit pixels.
+
+    Raises:
+        UnsupportedImageError: the object holds no image, or one of a kind that is not supported.
+        ImageTooLargeError: the header announces more than `max_pixels` pixels a frame; nothing is decoded then.
+        QuestionError: there are several frames and `frame` names none of them.
+        CorruptImageError: the object is truncated, damaged or contradicts itself.
+    """
+    header = read_header(data, (*_IMAGE, *_FACTS, *_CODED.values()), max_bytes=3 * max_pixels + _HEADER_BYTES)
+    if "PixelData" not in header:
+        # Of an object that ends too soon, pydicom keeps nothing.
+        if len(header) == 0 or ("Rows" in header and not any(keyword in header for keyword in _FLOATING)):
+            raise _damaged()
+        raise UnsupportedImageError("the DICOM object holds no image of whole numbers (no Pixel Data)")
+    try:
+        frames = int(header.get("NumberOfFrames") or 1)
+        index = _frame_index(frame, frames)
+        check_size(header.Columns, header.Rows, max_pixels)
+        aspect = _aspect(header)
+        check_size(*_square(header.Columns, header.Rows, aspect), max_pixels)
+        image = Image.fromarray(_pixels(header, index, frames))
+        facts = header_facts(header)
+    except _DAMAGE:
+        raise _damaged() from None  # likewise
+    if aspect != 1:
+        image = image.resize(_square(*image.size, aspect), Image.Resampling.BILINEAR)
+    return Picture(image, "DICOM", facts=facts)
+
+
+def _damaged() -> CorruptImageError:
+    return CorruptImageError("the DICOM image can't be decoded: it is truncated or damaged")
+
+
+def _frame_index(frame: int | None, frames: int) -> int:
+    if frame is None and frames > 1:
+        raise QuestionError(f"the image has {frames} frames; say which with 'frame', 1 to {frames}")
+    if frame is not None and not 1 <= frame <= frames:
+        raise QuestionError(f"there is no frame {frame}; the image has {frames}")
+    return (frame or 1) - 1
+
+
+def _pixels(header: Dataset, index: int, frames: int) -> np.ndarray:
+    """Frame `index` as it is shown: uint8 `[H, W]` or `[H, W, 3]`."""
+    syntax = header.file_meta.TransferSyntaxUID
+    plugin = plugin_for(syntax)
+    check_codestream(header.PixelData, syntax, index, frames, (header.Columns, header.Rows))
+    pixels, properties = get_decoder(syntax).as_array(header, index=index, decoding_plugin=plugin)
+    meaning = properties["photometric_interpretation"]
+    if meaning in ("MONOCHROME1", "MONOCHROME2"):
+        return presentation.grey(pixels, header)
+    if meaning == "PALETTE COLOR" and syntax.is_little_endian:  # pydicom swaps the bytes of a big-endian palette
+        return presentation.palette(pixels, header)
+    if meaning == "RGB":
+        return presentation.colour(pixels, header)
+    raise UnsupportedImageError("the DICOM image has a photometric interpretation that is not supported")
+
+
+def _aspect(header: Dataset) -> float:
+    """How many times as high as wide a pixel is; 1 where nothing says so, or nearly (DICOM PS3.3, C.7.6.3.1.7)."""
+    for keyword in ("PixelAspectRatio", *_SPACINGS):
+        pair = header.get(keyword)
+        if pair is not None and len(pair) == 2 and min(pair) > 0:
+            aspect = float(pair[0]) / float(pair[1])
+            if not 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
+                raise CorruptImageError(f"the DICOM image has pixels that are {aspect:g} times as high as wide")
+            return 1.0 if abs(aspect - 1) < _SQUARE else aspect
+    return 1.0
+
+
+def _square(width: int, height: int, aspect: float) -> tuple[int, int]:
+    """The size after resampling to square pixels, at the finer of the two resolutions."""
+    return (width, round(height * aspect)) if aspect >= 1 else (round(width / aspect), height)
+
+
+def header_facts(header: Dataset) -> HeaderFacts:
+    """What `header` says about the kind of image; a code without a term here stands for itself."""
+    return HeaderFacts(*(_term(header, keyword) for keyword in _FACTS))
+
+
+def _term(header: Dataset, keyword: str) -> str | None:
+    value = header.get(keyword)
+    if isinstance(value, str) and value.strip():
+        return value.strip().upper()
+    coded = _CODED.get(keyword)
+    if coded is None or coded not in header or _is_long(header, coded) or not header[coded].value:
+        return None
+    code = str(header[coded].value[0].get("CodeValue", "")).strip()
+    return _TERMS.get(code, code) or None
+
+
+def _is_long(header: Dataset, keyword: str) -> bool:
+    """Whether the items of a sequence, which are parsed only when they are looked at, would take long."""
+    raw = header.get_item(keyword)
+    return raw.is_raw and raw.value is not None and len(raw.value) > _MAX_CODES_BYTES
+
+
+def contradictions(facts: HeaderFacts, expectation: Expectation) -> tuple[Remark, ...]:
+    """What in an image's header speaks against asking the model about it; what the header leaves out does not."""
+    said = (
+        ("modality", facts.modality, expectation.modality),
+        ("body part", facts.body_part, expectation.body_part),
+        ("view", facts.view, expectation.view),
+    )
+    return tuple(
+        Remark(
+            f"unexpected_{name.replace(' ', '_')}",
+            f"by its header the image has another {name} than the model was made for: {', '.join(expected)}",
+        )
+        for name, found, expected in said
+        if found is not None and expected and found not in expected
+    )

@@ -1,0 +1,28 @@
+"""A folder's answers as one page to look through: every overlay with what was said about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from app.artifact import Manifest
+from scripts.results import class_columns
+
+_templates = Environment(loader=PackageLoader("scripts"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+_templates.filters.update(percent=lambda value: f"{100 * float(value):.1f} %", path=quote)
+
+
+def write_contact_sheet(path: Path, manifest: Manifest, rows: Sequence[dict[str, str]]) -> None:
+    """Write `rows` of `scripts.results` as HTML to `path`; its links are relative, and nothing is loaded from afar."""
+    read = [row for row in rows if not row["error"]]
+    page = _templates.get_template("contact_sheet.html").render(
+        manifest=manifest,
+        films=[row | {"probabilities": class_columns(row)} for row in read],
+        unread=[row for row in rows if row["error"]],
+        counts=Counter(row["label"] for row in read),
+    )
+    path.write_text(page, encoding="utf-8")

@@ -1,0 +1,203 @@
+"""`python -m scripts.explain FOLDER --out OUT`: every film of a folder through the analyzer, without a server.
+
+Writes OUT/results.csv, one overlay a film in OUT/overlays/ and OUT/index.html to look through them. A second run
+goes on where the first was stopped, and answers only what is new or has changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from app.analyzer import Analyzer, Explanation, Prediction, Question
+from app.artifact import Manifest, find_artifact
+from app.cams import METHODS, cam_method
+from app.cores import available_cores
+from app.errors import InputError, LightboxError, UnknownNameError
+from app.overlay import COLORMAPS, FORMATS, Style
+from app.runtimes.base import Runtime
+from app.runtimes.tensorflow import TensorFlowRuntime
+from app.telemetry import Telemetry
+from app.workers import Workers
+from scripts.contact_sheet import write_contact_sheet
+from scripts.data import MAX_PIXELS
+from scripts.results import Inquiry, Results
+
+_AT_ONCE = 32
+_BATCH_SIZE = 8
+# Nobody waits for a single film here, so batches may be filled.
+_WINDOW_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is asked of each film of `folder`, and where the answers go.
+
+    `at_once` films are under way together: enough to fill the analyzer's batches, few enough for memory.
+    """
+
+    folder: Path
+    out: Path
+    question: Question
+    side: int = 1024
+    at_once: int = _AT_ONCE
+
+    @property
+    def words(self) -> str:
+        """The question, so that another one is answered anew."""
+        asked, style = self.question, self.question.style
+        return (
+            f"class={asked.class_name or ''} against={asked.against or ''} method={asked.method} "
+            f"format={style.format} alpha={style.alpha:g} colormap={style.colormap} side={self.side}"
+        )
+
+
+def films(folder: Path, out: Path) -> list[Path]:
+    """The files below `folder`, in order, without hidden ones and without what lies in `out`."""
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.is_relative_to(out))
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def explain_folder(plan: Plan, runtime: Runtime) -> list[dict[str, str]]:
+    """Answer every film of `plan`; the rows, in order of the file names.
+
+    Raises:
+        UnknownNameError: the question names a class or a method that there isn't.
+    """
+    _check(plan.question, runtime.manifest)
+    plan.out.mkdir(parents=True, exist_ok=True)
+    paths = films(plan.folder, plan.out)
+    results = Results(plan.out / "results.csv", runtime.manifest.classes)
+    asyncio.run(_explain_all(plan, runtime, paths, results))
+    results.keep(_name(path, plan) for path in paths)
+    write_contact_sheet(plan.out / "index.html", runtime.manifest, results.rows)
+    return results.rows
+
+
+def _check(question: Question, manifest: Manifest) -> None:
+    """Refuse before the first film what would be refused of each."""
+    cam_method(question.method)
+    for name in (question.class_name, question.against):
+        if name is not None and name not in manifest.classes:
+            raise UnknownNameError("class", name, manifest.classes)
+
+
+async def _explain_all(plan: Plan, runtime: Runtime, paths: Sequence[Path], results: Results) -> None:
+    waiting = iter(paths)
+    with Workers(available_cores()) as workers, results, tqdm(total=len(paths), unit="film") as progress:
+        analyzer = Analyzer(
+            runtime,
+            workers,
+            Telemetry(),
+            max_pixels=MAX_PIXELS,
+            max_overlay_side=plan.side,
+            max_batch_size=_BATCH_SIZE,
+            batch_window_s=_WINDOW_S,
+        )
+        async with asyncio.TaskGroup() as group:
+            for _ in range(plan.at_once):
+                group.create_task(_explain_some(plan, analyzer, waiting, results, progress))
+
+
+async def _explain_some(
+    plan: Plan, analyzer: Analyzer, waiting: Iterator[Path], results: Results, progress: tqdm
+) -> None:
+    for path in waiting:
+        await _explain_one(plan, analyzer, path, results)
+        progress.update()
+
+
+async def _explain_one(plan: Plan, analyzer: Analyzer, path: Path, results: Results) -> None:
+    """Add the row of one film, unless it is there with its overlay."""
+    name, manifest = _name(path, plan), analyzer.manifest
+    row = {"file": name, "model": f"{manifest.name}/{manifest.version}", "question": plan.words}
+    try:
+        data = await asyncio.to_thread(path.read_bytes)
+        row["sha256"] = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
+        overlay = Path("overlays") / f"{name}.{plan.question.style.format}"
+        if results.answer(Inquiry(**row)) and (plan.out / overlay).is_file():
+            return
+        explanation = await analyzer.explain(data, plan.question)
+        await asyncio.to_thread(_write, plan.out / overlay, explanation.overlay.data)
+    except (InputError, OSError) as error:
+        results.add(row | {"error": str(error)})
+    else:
+        results.add(row | _answer(explanation) | {"overlay": overlay.as_posix()})
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def _answer(explanation: Explanation) -> dict[str, str]:
+    """The columns that a prediction fills."""
+    prediction = explanation.prediction
+    original, novelty = prediction.original, prediction.novelty
+    return {
+        "label": prediction.label,
+        "probability": f"{prediction.probabilities[prediction.label]:.6f}",
+        **{f"p:{name}": f"{value:.6f}" for name, value in prediction.probabilities.items()},
+        "novelty": f"{novelty.score:.6f}" if novelty else "",
+        "novelty_threshold": f"{novelty.threshold:.6f}" if novelty else "",
+        "out_of_distribution": str(novelty.out_of_distribution).lower() if novelty else "",
+        "warnings": "; ".join(_warnings(prediction)),
+        "width": str(original.width),
+        "height": str(original.height),
+        "format": original.format,
+    }
+
+
+def _warnings(prediction: Prediction) -> Iterator[str]:
+    """What a reader of the answer has to mind."""
+    if prediction.novelty is not None and prediction.novelty.out_of_distribution:
+        yield "out of distribution: unlike what the model was trained on"
+
+
+def _name(path: Path, plan: Plan) -> str:
+    """What a film is called in the table: its path in the folder, in Unicode whatever the disk holds."""
+    return os.fsencode(path.relative_to(plan.folder).as_posix()).decode("utf-8", "replace")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.explain", description=__doc__)
+    parser.add_argument("folder", type=Path, help="films, in sub-folders too")
+    parser.add_argument("--out", type=Path, required=True, help="where results.csv, index.html and overlays/ go")
+    parser.add_argument("--store", type=Path, default=Path("model_store"))
+    parser.add_argument("--model", default="cxr-vgg16")
+    parser.add_argument("--version", type=int, help="default: the highest")
+    parser.add_argument("--class", dest="class_name", help="the class to explain; default: the predicted one")
+    parser.add_argument("--against", help="explain why the class and not this one")
+    parser.add_argument("--method", default="gradcam", choices=list(METHODS))
+    parser.add_argument("--format", default="jpeg", choices=FORMATS, help="of the overlays")
+    parser.add_argument("--alpha", type=float, default=0.5)
+    parser.add_argument("--colormap", default="jet", choices=COLORMAPS)
+    parser.add_argument("--side", type=int, default=1024, help="longest side of an overlay in pixels")
+    parser.add_argument("--at-once", type=int, default=_AT_ONCE, help="films under way together")
+    options = parser.parse_args(arguments)
+    if not options.folder.is_dir():
+        parser.error(f"{options.folder} is no folder")
+    style = Style(options.format, options.alpha, options.colormap)
+    question = Question(options.class_name, options.against, options.method, style)
+    plan = Plan(options.folder, options.out, question, options.side, options.at_once)
+    try:
+        rows = explain_folder(plan, TensorFlowRuntime(find_artifact(options.store, options.model, options.version)))
+    except LightboxError as error:
+        print(error, file=sys.stderr)
+        return 1
+    unread = sum(bool(row["error"]) for row in rows)
+    print(f"{len(rows) - unread} films explained, {unread} files not readable: {options.out / 'index.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
