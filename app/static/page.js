@@ -1,7 +1,7 @@
 // The page: what a person does, and what follows from it.
 
 import { binned, blended, scaled, seenRegion, upsampled, visible } from "./heat.js";
-import { Problem, ask, askJson, curl, hasKey, useKey } from "./service.js";
+import { Problem, ask, askJson, curl, useKey } from "./service.js";
 import { alerts, bars, curves, element, mapsOf, notice, options, percent, warnings } from "./view.js";
 
 const at = (id) => document.getElementById(id);
@@ -71,22 +71,24 @@ function look() {
   return style;
 }
 
-/** Run `work(signal)`; whatever was under way is called off, and what goes wrong is said. */
-async function busy(words, work) {
+/** Run `work(signal)`; whatever was under way is called off; what goes wrong is said, and `failed()` called. */
+async function busy(words, work, failed = () => {}) {
   state.asking.abort();
   const asking = new AbortController();
   state.asking = asking;
   say("problem", []);
+  at("unlock").hidden = true;
   at("main").setAttribute("aria-busy", "true");
   at("progress").hidden = false;
   at("status").textContent = words;
-  state.again = () => busy(words, work);
+  state.again = () => busy(words, work, failed);
   try {
     await work(asking.signal);
     if (!asking.signal.aborted) at("status").textContent = "";
   } catch (error) {
     if (asking.signal.aborted || error.name === "AbortError") return;
     if (!(error instanceof Problem)) throw error;
+    failed();
     complain(error);
   } finally {
     if (state.asking === asking) {
@@ -99,15 +101,23 @@ async function busy(words, work) {
 function complain(error) {
   at("status").textContent = "";
   say("problem", [[error.title, error.message]]);
-  at("frame").classList.add("stale");
-  at("download").disabled = true;
   at("unlock").hidden = error.status !== 401 && error.status !== 403;
   if (!at("unlock").hidden) at("key").focus();
   if (state.parameters.has("frame") && /\bframes?\b/i.test(error.message)) {
     at("frame-field").hidden = false;
-    at("panel").hidden = false;
   }
   if (error.retry) at("problem").append(element("button", { type: "button", textContent: "Try again", onclick: state.again }));
+}
+
+/** After a question without an answer: nothing that answers another question may look like one to this. */
+function outdate() {
+  at("main").classList.toggle("stale", state.offered === state.film);
+  at("download").disabled = true;
+  if (state.offered === state.film) return;
+  Object.assign(state, { film: null, answer: null });
+  at("empty").hidden = false;
+  for (const id of ["frame", "controls", "panel", "classes"]) at(id).hidden = true;
+  say("warnings", []);
 }
 
 function say(id, found) {
@@ -124,6 +134,7 @@ async function put(blob, name) {
 
 async function inquire(film, words) {
   state.offered = film;
+  at("main").classList.toggle("stale", state.film !== null && film.blob !== state.film.blob);
   await busy(words, async (signal) => {
     if (!state.facts) await start();
     // The film comes once and lossless; for later questions about it the smallest picture will do, as it is not shown.
@@ -131,9 +142,9 @@ async function inquire(film, words) {
     const answer = await askJson("explain", { parameters, film, signal });
     const pixels = film.pixels ?? (await pixelsOf(answer.explanation.overlay));
     if (signal.aborted) return;
-    state.film = { ...film, pixels };
+    state.film = state.offered = { ...film, pixels };
     show(answer);
-  });
+  }, outdate);
 }
 
 async function pixelsOf(overlay) {
@@ -158,17 +169,17 @@ function show(answer) {
   at("probe").hidden = true;
   offerClasses();
   say("warnings", warnings(answer));
-  at("unlock").hidden = true;
   at("label").textContent = answer.label;
   at("probability").textContent = percent(answer.probability);
   bars(at("bars"), answer.probabilities, explanation.class);
+  at("about").textContent = `${state.film.name}, ${answer.image.width} × ${answer.image.height}`;
   at("novelty").textContent = noveltyOf(answer);
   at("told").textContent = `${explanation.heatmap.height} × ${explanation.heatmap.width} cells of ${explanation.layer}.`;
   at("faithful").replaceChildren(...[curves(explanation.faithfulness)].filter(Boolean));
   notice(at("notice"), answer.notice);
   at("empty").hidden = true;
   for (const id of ["frame", "controls", "panel"]) at(id).hidden = false;
-  at("frame").classList.remove("stale");
+  at("main").classList.remove("stale");
   at("download").disabled = false;
   Object.assign(at("film"), { width: pixels.width, height: pixels.height });
   at("frame").style.setProperty("--ratio", String(pixels.width / pixels.height));
@@ -229,7 +240,7 @@ function thumbnails(maps, colours, alpha) {
 
 function readOut() {
   if (!state.probe) {
-    at("readout").textContent = "Point at the film to read its heat";
+    at("readout").textContent = "Point at the film";
     return;
   }
   const { x, y } = state.probe;
@@ -239,7 +250,7 @@ function readOut() {
   const [red, green, blue] = pixels.data.subarray(4 * (y * pixels.width + x));
   const film = red === green && green === blue ? red : `${red}, ${green}, ${blue}`;
   const heat = inside ? `Heat ${value.toFixed(2)}` : "Not seen by the model";
-  at("readout").textContent = `${heat} · film ${film} · at ${x}, ${y}`;
+  at("readout").replaceChildren(`${heat} · film ${film}`, element("span", { className: "place", textContent: ` · at ${x}, ${y}` }));
   Object.assign(at("probe").style, { left: `${(100 * (x + 0.5)) / pixels.width}%`, top: `${(100 * (y + 0.5)) / pixels.height}%` });
 }
 
@@ -343,7 +354,6 @@ function unlock(event) {
   event.preventDefault();
   useKey(at("key").value);
   at("key").value = "";
-  at("unlock").hidden = !hasKey();
   state.again();
 }
 

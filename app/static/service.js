@@ -26,10 +26,6 @@ export function useKey(value) {
   key = value.trim();
 }
 
-export function hasKey() {
-  return key !== "";
-}
-
 /** The address of `path` with those `parameters` that are set. */
 export function address(path, parameters = {}) {
   const url = new URL(path, document.baseURI);

@@ -10,8 +10,9 @@ export function element(tag, properties = {}, ...children) {
 }
 
 export function percent(share) {
-  const digits = share > 0 && share < 0.001 ? 2 : 1;
-  return `${(share * 100).toFixed(digits)} %`;
+  if (share > 0 && share < 0.001) return "< 0.1 %";
+  if (share < 1 && share > 0.999) return "> 99.9 %";
+  return `${(share * 100).toFixed(1)} %`;
 }
 
 export function options(select, entries, chosen) {
@@ -43,7 +44,7 @@ export function bars(list, probabilities, explained, limit = 8) {
 export function warnings(answer) {
   const told = answer.warnings ?? [];
   const codes = new Set(told.map(({ code }) => code));
-  const found = told.map(({ code, detail }) => [sentence(code), detail ?? ""]);
+  const found = told.map(({ code, detail }) => [sentence(code.replaceAll("_", " ")), detail ?? ""]);
   const { novelty, explanation } = answer;
   if (novelty?.out_of_distribution && !codes.has("novel_image")) {
     const facts = `Novelty ${novelty.score.toFixed(2)}; flagged above ${novelty.threshold.toFixed(2)}.`;
@@ -55,8 +56,7 @@ export function warnings(answer) {
   return found;
 }
 
-function sentence(code) {
-  const words = String(code).replaceAll("_", " ");
+function sentence(words) {
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
@@ -70,7 +70,7 @@ export function notice(box, text) {
 /** `alerts` shown in `box`, which is a live region. */
 export function alerts(box, found) {
   box.replaceChildren(
-    ...found.map(([title, detail]) => element("p", {}, element("strong", { textContent: title }), " ", detail)),
+    ...found.map(([title, detail]) => element("p", {}, element("strong", { textContent: title }), " ", sentence(detail))),
   );
   box.hidden = found.length === 0;
 }
