@@ -150,6 +150,9 @@ def test_a_film_is_answered(tab):
     ranked = sorted(answer["probabilities"], key=answer["probabilities"].get, reverse=True)
     assert tab.page.locator("#bars .name").all_inner_texts() == ranked
     expect(tab.page.locator("#notice")).to_contain_text("Research use only")
+    taken = httpx.get(f"{tab.url}/openapi.json").json()["paths"]["/explain"]["post"]["parameters"]
+    for name in ("counterfactual", "all_classes", "faithfulness"):
+        assert tab.page.locator(f"#{name}").is_visible() == any(parameter["name"] == name for parameter in taken)
     assert tab.complaints == []
 
 

@@ -106,7 +106,7 @@ function complain(error) {
   if (state.parameters.has("frame") && /\bframes?\b/i.test(error.message)) {
     at("frame-field").hidden = false;
   }
-  if (error.retry) at("problem").append(element("button", { type: "button", textContent: "Try again", onclick: state.again }));
+  if (error.retry) at("problem").firstChild.append(element("button", { type: "button", textContent: "Try again", onclick: state.again }));
 }
 
 /** After a question without an answer: nothing that answers another question may look like one to this. */

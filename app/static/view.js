@@ -67,12 +67,11 @@ export function notice(box, text) {
   box.replaceChildren(element("strong", { textContent: first.trim() }), second);
 }
 
-/** `alerts` shown in `box`, which is a live region. */
+/** What was `found`, [title, detail] each, in `box`: a live region, which must be there before its words are. */
 export function alerts(box, found) {
-  box.replaceChildren(
-    ...found.map(([title, detail]) => element("p", {}, element("strong", { textContent: title }), " ", sentence(detail))),
-  );
-  box.hidden = found.length === 0;
+  const told = found.map(([title, detail]) =>
+    element("p", {}, element("strong", { textContent: title }), " ", sentence(detail)));
+  box.replaceChildren(...(told.length > 0 ? [element("div", { className: "told" }, ...told)] : []));
 }
 
 /** The deletion and insertion curves as one small figure, or null where the answer has none. */
