@@ -141,6 +141,26 @@ def changed(**parts) -> Callable[[Route], None]:
     return answer
 
 
+def without(url: str, *names: str) -> str:
+    """`url` without the parameters that a service under test doesn't take."""
+    address = httpx.URL(url)
+    for name in names:
+        address = address.copy_remove_param(name)
+    return str(address)
+
+
+def described(*names: str) -> Callable[[Route], None]:
+    """A route under which `/explain` is described with more parameters."""
+
+    def answer(route: Route) -> None:
+        response = route.fetch()
+        body = response.json()
+        body["paths"]["/explain"]["post"]["parameters"] += [{"name": name, "in": "query"} for name in names]
+        route.fulfill(response=response, json=body)
+
+    return answer
+
+
 def test_a_film_is_answered(tab):
     """Label, bars and picture are the service's; nothing loaded failed."""
     tab.explained()
@@ -150,6 +170,7 @@ def test_a_film_is_answered(tab):
     ranked = sorted(answer["probabilities"], key=answer["probabilities"].get, reverse=True)
     assert tab.page.locator("#bars .name").all_inner_texts() == ranked
     expect(tab.page.locator("#notice")).to_contain_text("Research use only")
+    expect(tab.page.locator("#intended")).to_have_text(answer["notice"])
     taken = httpx.get(f"{tab.url}/openapi.json").json()["paths"]["/explain"]["post"]["parameters"]
     for name in ("counterfactual", "all_classes", "faithfulness"):
         assert tab.page.locator(f"#{name}").is_visible() == any(parameter["name"] == name for parameter in taken)
@@ -205,7 +226,11 @@ def test_the_curl_line_asks_the_same(tab):
     tab.page.locator("#class").select_option("COVID-19")
     tab.settle()
     tab.page.locator("#alpha").fill("0.3")
-    line = tab.page.locator("#curl").inner_text()
+    tab.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    tab.page.get_by_role("button", name="Copy").click()
+    expect(tab.page.locator("#copy")).to_have_text("Copied")
+    line = tab.page.evaluate("navigator.clipboard.readText()")
+    assert line == tab.page.locator("#curl").inner_text()
     assert f"'{tab.url}/explain?class=COVID-19&alpha=0.3'" in line
     assert r"--data-binary '@it'\''s.png'" in line
 
@@ -314,6 +339,75 @@ def test_a_question_that_was_overtaken_is_called_off(tab):
     assert len(held) == 1
 
 
+def test_an_old_answer_is_dimmed_while_a_new_film_is_read(tab):
+    """And the new one is said to be read; a later question about the same film dims nothing."""
+    held = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    tab.explained()
+    dimmed = tab.page.locator("#main.stale")
+    tab.page.route("**/explain?*", hold, times=1)
+    tab.put(name="second.png")
+    expect(dimmed).to_be_attached()
+    expect(tab.page.get_by_role("status")).to_have_text("Reading second.png")
+    tab.page.wait_for_function("() => document.getElementById('progress').checkVisibility()")
+    held[0].continue_()
+    expect(dimmed).not_to_be_attached()
+    tab.page.route("**/explain?*", hold, times=1)
+    tab.page.locator("#class").select_option("COVID-19")
+    expect(tab.page.locator("#main")).to_have_attribute("aria-busy", "true")
+    expect(dimmed).not_to_be_attached()
+    held[1].continue_()
+    tab.settle()
+
+
+def test_a_film_of_many_frames_asks_for_one(visit):
+    """Once the service has said so; the number goes with the next question."""
+
+    def framed(route: Route) -> None:
+        url = route.request.url
+        if "frame=2" in url:
+            route.fulfill(response=route.fetch(url=without(url, "frame")))
+        else:
+            problem = {"type": "urn:lightbox:problem:Question", "status": 422, "detail": "it has 3 frames; say frame=N"}
+            route.fulfill(status=422, content_type="application/problem+json", body=json.dumps(problem))
+
+    tab = visit(routes={"**/openapi.json": described("frame"), "**/explain?*": framed})
+    tab.put()
+    expect(tab.page.locator("#problem")).to_contain_text("It has 3 frames")
+    tab.page.get_by_label("Frame").fill("2")
+    tab.page.keyboard.press("Enter")
+    expect(tab.page.locator("#about")).to_contain_text("film.png")
+    assert [asked.get("frame") for asked in tab.asked()] == [None, "2"]
+    assert "frame=2" in tab.page.locator("#curl").inner_text()
+
+
+def test_another_model_is_asked_about_the_same_film(visit):
+    """Where there are several: its classes, its answer."""
+
+    def listed(route: Route) -> None:
+        response = route.fetch()
+        other = {"name": "other", "version": 4, "versions": [4], "device": "CPU"}
+        route.fulfill(response=response, json={"models": [*response.json()["models"], other]})
+
+    def other(route: Route) -> None:
+        response = route.fetch(url=route.request.url.replace("other", "tiny"))
+        route.fulfill(response=response, json=response.json() | {"name": "other", "version": 4})
+
+    def asked(route: Route) -> None:
+        route.fulfill(response=route.fetch(url=without(route.request.url, "model")))
+
+    routes = {"**/openapi.json": described("model"), "**/models": listed, "**/models/other": other}
+    tab = visit(routes=routes | {"**/explain?*": asked})
+    tab.explained()
+    with tab.page.expect_response("**/explain?*"):
+        tab.page.get_by_label("Model").select_option("other")
+    expect(tab.page.locator("#served")).to_contain_text("other, version 4")
+    assert [question["model"] for question in tab.asked()] == ["tiny", "other"]
+
+
 def test_a_key_is_asked_for_only_where_one_is_needed(visit):
     """After a 401; it is sent from then on, and shown nowhere."""
 
@@ -349,18 +443,6 @@ def test_warnings_stand_above_the_picture(visit):
     assert alert.bounding_box()["y"] < tab.page.locator("#film").bounding_box()["y"]
 
 
-def described(*names: str) -> Callable[[Route], None]:
-    """A route under which `/explain` is described with more parameters."""
-
-    def answer(route: Route) -> None:
-        response = route.fetch()
-        body = response.json()
-        body["paths"]["/explain"]["post"]["parameters"] += [{"name": name, "in": "query"} for name in names]
-        route.fulfill(response=response, json=body)
-
-    return answer
-
-
 def test_questions_are_offered_only_where_the_service_takes_them(visit):
     """Their answers are drawn: a curve, and a map for every class that one press asks about."""
     curve = {"fractions": [0, 0.5, 1], "probabilities": [0.9, 0.4, 0.1]}
@@ -368,11 +450,7 @@ def test_questions_are_offered_only_where_the_service_takes_them(visit):
     maps = {name: {"values": [[0, 1], [0.5, 0]]} for name in ("NORMAL", "COVID-19")}
 
     def answered(route: Route) -> None:
-        # The service beneath may not know these parameters yet.
-        url = route.request.url
-        for name in ("faithfulness", "all_classes", "counterfactual"):
-            url = url.replace(f"&{name}=true", "").replace(f"{name}=true&", "")
-        response = route.fetch(url=url)
+        response = route.fetch(url=without(route.request.url, "faithfulness", "all_classes", "counterfactual"))
         body = response.json()
         body["explanation"] |= {"faithfulness": judged, "all_classes": maps}
         route.fulfill(response=response, json=body)

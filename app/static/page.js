@@ -2,7 +2,7 @@
 
 import { binned, blended, scaled, seenRegion, upsampled, visible } from "./heat.js";
 import { Problem, ask, askJson, curl, useKey } from "./service.js";
-import { alerts, bars, curves, element, mapsOf, notice, options, percent, warnings } from "./view.js";
+import { alerts, bars, curves, element, mapsOf, options, percent, warnings } from "./view.js";
 
 const at = (id) => document.getElementById(id);
 const TOGGLES = ["counterfactual", "all_classes", "faithfulness"];
@@ -176,7 +176,7 @@ function show(answer) {
   at("novelty").textContent = noveltyOf(answer);
   at("told").textContent = `${explanation.heatmap.height} × ${explanation.heatmap.width} cells of ${explanation.layer}.`;
   at("faithful").replaceChildren(...[curves(explanation.faithfulness)].filter(Boolean));
-  notice(at("notice"), answer.notice);
+  at("intended").textContent = answer.notice;
   at("empty").hidden = true;
   for (const id of ["frame", "controls", "panel"]) at(id).hidden = false;
   at("main").classList.remove("stale");
@@ -211,6 +211,7 @@ function paint() {
   const alpha = at("bare").getAttribute("aria-pressed") === "true" ? 0 : Number(at("alpha").value);
   const { pixels } = state.film;
   at("strength").textContent = `${Math.round(100 * Number(at("alpha").value))} %`;
+  at("alpha").setAttribute("aria-valuetext", at("strength").textContent);
   at("film").getContext("2d").putImageData(blended(pixels, state.heat.bins, state.heat.window, colours, alpha), 0, 0);
   const strip = new ImageData(Uint8ClampedArray.from(colours.flatMap(([r, g, b]) => [r, g, b, 255])), 256, 1);
   at("legend").getContext("2d").putImageData(strip, 0, 0);

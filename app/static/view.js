@@ -60,13 +60,6 @@ function sentence(words) {
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
-/** The model's own words about its use, the first sentence stressed; the longer ones stay a tooltip. */
-export function notice(box, text) {
-  const [first, second = ""] = text.match(/[^.]+\.?/g) ?? [text];
-  box.title = text;
-  box.replaceChildren(element("strong", { textContent: first.trim() }), second);
-}
-
 /** What was `found`, [title, detail] each, in `box`: a live region, which must be there before its words are. */
 export function alerts(box, found) {
   const told = found.map(([title, detail]) =>
