@@ -126,3 +126,23 @@ export function blended(film, bins, window, colours, alpha) {
   }
   return mixed;
 }
+
+/** The heatmap's `values` laid over a film: where, and how hot each pixel of the `window` is. `image`, `input`: sizes. */
+export function laid(values, film, image, input) {
+  const seen = seenRegion(image.width, image.height, input);
+  const region = scaled(seen, film.width / image.width, film.height / image.height);
+  const window = visible(region, film.width, film.height);
+  const cells = upsampled(values, region, window);
+  return { values, region, window, cells, bins: binned(cells) };
+}
+
+/** The pixels of an encoded picture {media_type, data: base64}, as ImageData, exactly as they are in it. */
+export async function pixelsOf(overlay) {
+  const bytes = Uint8Array.from(atob(overlay.data), (character) => character.charCodeAt(0));
+  const raw = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
+  const bitmap = await createImageBitmap(new Blob([bytes], { type: overlay.media_type }), raw);
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0);
+  return context.getImageData(0, 0, bitmap.width, bitmap.height);
+}

@@ -1,10 +1,14 @@
 // The page: what a person does, and what follows from it.
 
-import { binned, blended, scaled, seenRegion, upsampled, visible } from "./heat.js";
+import { blended, laid, pixelsOf } from "./heat.js";
+import { Probe } from "./probe.js";
 import { Problem, ask, askJson, curl, useKey } from "./service.js";
-import { alerts, bars, curves, element, mapsOf, options, percent, warnings } from "./view.js";
+import { alerts, bars, curves, element, mapsOf, noveltyOf, options, percent, thumbnails, warnings } from "./view.js";
 
 const at = (id) => document.getElementById(id);
+const probe = new Probe({
+  film: at("film"), mark: at("probe"), readout: at("readout"), spoken: at("spoken"), onSpace: () => at("bare").click(),
+});
 const TOGGLES = ["counterfactual", "all_classes", "faithfulness"];
 
 const state = {
@@ -12,7 +16,6 @@ const state = {
   offered: null, // {blob, name, pixels} that was asked about last; one that was refused may lack a frame number
   answer: null,
   heat: null, // {values, region, window, cells: 0..1 per pixel of the window, bins}
-  probe: null, // {x, y} in pixels of the film
   facts: null, // of the model
   colours: {}, // name -> 256 × [r, g, b]
   parameters: new Set(), // what /explain takes
@@ -147,16 +150,6 @@ async function inquire(film, words) {
   }, outdate);
 }
 
-async function pixelsOf(overlay) {
-  const bytes = Uint8Array.from(atob(overlay.data), (character) => character.charCodeAt(0));
-  const raw = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
-  const bitmap = await createImageBitmap(new Blob([bytes], { type: overlay.media_type }), raw);
-  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(bitmap, 0, 0);
-  return context.getImageData(0, 0, bitmap.width, bitmap.height);
-}
-
 // --- Showing -------------------------------------------------------------------------------------
 
 function show(answer) {
@@ -164,9 +157,7 @@ function show(answer) {
   const { explanation } = answer;
   const hadFocus = at("empty").contains(document.activeElement);
   state.answer = answer;
-  state.heat = heated(explanation.heatmap.values);
-  state.probe = null;
-  at("probe").hidden = true;
+  state.heat = laid(explanation.heatmap.values, pixels, answer.image, state.facts.input);
   offerClasses();
   say("warnings", warnings(answer));
   at("label").textContent = answer.label;
@@ -186,24 +177,8 @@ function show(answer) {
   at("film").setAttribute("aria-label", `${state.film.name}, heat for ${explanation.class}`);
   if (hadFocus) at("film").focus({ preventScroll: true });
   at("spoken").textContent = `${answer.label}, ${percent(answer.probability)}`;
-  readOut();
+  probe.over(pixels, state.heat);
   paint();
-}
-
-function heated(values) {
-  const { pixels } = state.film;
-  const { image } = state.answer;
-  const seen = seenRegion(image.width, image.height, state.facts.input);
-  const region = scaled(seen, pixels.width / image.width, pixels.height / image.height);
-  const window = visible(region, pixels.width, pixels.height);
-  const cells = upsampled(values, region, window);
-  return { values, region, window, cells, bins: binned(cells) };
-}
-
-function noveltyOf({ novelty }) {
-  if (!novelty) return "This model can't tell whether a film is unlike those that it was trained on.";
-  const place = novelty.out_of_distribution ? "above" : "below";
-  return `Novelty ${novelty.score.toFixed(2)}, ${place} the limit of ${novelty.threshold.toFixed(2)}.`;
 }
 
 function paint() {
@@ -216,87 +191,15 @@ function paint() {
   const strip = new ImageData(Uint8ClampedArray.from(colours.flatMap(([r, g, b]) => [r, g, b, 255])), 256, 1);
   at("legend").getContext("2d").putImageData(strip, 0, 0);
   at("curl").textContent = curl({ ...question(), ...look() }, state.film.name);
-  thumbnails(mapsOf(state.answer.explanation).slice(0, 12), colours, alpha);
-}
-
-/** Every class's map on the film, small; one press asks about that class. */
-function thumbnails(maps, colours, alpha) {
-  const { pixels } = state.film;
-  at("classes").hidden = maps.length === 0;
-  at("classes").replaceChildren(
-    ...maps.map(([name, values]) => {
-      const { bins, window } = heated(values);
-      const canvas = element("canvas", { width: pixels.width, height: pixels.height });
-      canvas.getContext("2d").putImageData(blended(pixels, bins, window, colours, alpha), 0, 0);
-      const choose = () => {
-        at("class").value = name;
-        at("class").dispatchEvent(new Event("change"));
-      };
-      return element("button", { type: "button", onclick: choose }, canvas, name);
-    }),
-  );
-}
-
-// --- The value under the pointer -----------------------------------------------------------------
-
-function readOut() {
-  if (!state.probe) {
-    at("readout").textContent = "Point at the film";
-    return;
-  }
-  const { x, y } = state.probe;
-  const { film: { pixels }, heat: { window, cells } } = state;
-  const inside = x >= window.left && x < window.right && y >= window.top && y < window.bottom;
-  const value = inside && cells[(y - window.top) * (window.right - window.left) + (x - window.left)];
-  const [red, green, blue] = pixels.data.subarray(4 * (y * pixels.width + x));
-  const film = red === green && green === blue ? red : `${red}, ${green}, ${blue}`;
-  const heat = inside ? `Heat ${value.toFixed(2)}` : "Not seen by the model";
-  at("readout").replaceChildren(`${heat} · film ${film}`, element("span", { className: "place", textContent: ` · at ${x}, ${y}` }));
-  Object.assign(at("probe").style, { left: `${(100 * (x + 0.5)) / pixels.width}%`, top: `${(100 * (y + 0.5)) / pixels.height}%` });
-}
-
-function pointAt(x, y) {
-  const { width, height } = state.film.pixels;
-  const within = (value, limit) => Math.min(limit - 1, Math.max(0, Math.floor(value)));
-  state.probe = { x: within(x, width), y: within(y, height) };
-  readOut();
-}
-
-function hottest() {
-  const { cells, window } = state.heat;
-  const index = cells.reduce((best, value, place) => (value > cells[best] ? place : best), 0);
-  const width = window.right - window.left;
-  return { x: window.left + (index % width), y: window.top + Math.floor(index / width) };
-}
-
-const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-
-function onKey(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === " ") {
-    at("bare").click();
-  } else if (event.key === "Home" || (STEPS[event.key] && !state.probe)) {
-    const { x, y } = hottest();
-    pointAt(x, y);
-  } else if (STEPS[event.key]) {
-    const { values, region } = state.heat;
-    const [across, down] = STEPS[event.key];
-    const x = event.shiftKey ? 1 : Math.max(1, (region.right - region.left) / values[0].length);
-    const y = event.shiftKey ? 1 : Math.max(1, (region.bottom - region.top) / values.length);
-    pointAt(state.probe.x + Math.round(across * x), state.probe.y + Math.round(down * y));
-  } else {
-    return;
-  }
-  event.preventDefault();
-  at("probe").hidden = !state.probe;
-  at("spoken").textContent = state.probe ? at("readout").textContent : "";
-}
-
-function onPointer(event) {
-  const box = at("film").getBoundingClientRect();
-  const { width, height } = state.film.pixels;
-  at("probe").hidden = event.pointerType === "mouse";
-  pointAt(((event.clientX - box.left) * width) / box.width, ((event.clientY - box.top) * height) / box.height);
+  const { answer, facts } = state;
+  const drawn = ([name, values]) => {
+    const { bins, window } = laid(values, pixels, answer.image, facts.input);
+    return [name, blended(pixels, bins, window, colours, alpha)];
+  };
+  thumbnails(at("classes"), mapsOf(answer.explanation).slice(0, 12).map(drawn), (name) => {
+    at("class").value = name;
+    at("class").onchange();
+  });
 }
 
 // --- What a person does --------------------------------------------------------------------------
@@ -381,8 +284,6 @@ function listen() {
     at("bare").setAttribute("aria-pressed", String(at("bare").getAttribute("aria-pressed") !== "true"));
     paint();
   };
-  at("film").onpointermove = at("film").onpointerdown = onPointer;
-  at("film").onkeydown = onKey;
   at("download").onclick = download;
   at("copy").onclick = copy;
   at("unlock").onsubmit = unlock;

@@ -104,3 +104,21 @@ export function mapsOf(explanation) {
   const pairs = Array.isArray(maps) ? maps.map((map) => [map.class, map]) : Object.entries(maps);
   return pairs.map(([name, map]) => [name, map.heatmap?.values ?? map.values ?? map]);
 }
+
+/** Small `pictures`, [class, ImageData] each; one press calls `choose(class)`. */
+export function thumbnails(box, pictures, choose) {
+  box.hidden = pictures.length === 0;
+  box.replaceChildren(
+    ...pictures.map(([name, pixels]) => {
+      const canvas = element("canvas", { width: pixels.width, height: pixels.height });
+      canvas.getContext("2d").putImageData(pixels, 0, 0);
+      return element("button", { type: "button", onclick: () => choose(name) }, canvas, name);
+    }),
+  );
+}
+
+export function noveltyOf({ novelty }) {
+  if (!novelty) return "This model can't tell whether a film is unlike those that it was trained on.";
+  const place = novelty.out_of_distribution ? "above" : "below";
+  return `Novelty ${novelty.score.toFixed(2)}, ${place} the limit of ${novelty.threshold.toFixed(2)}.`;
+}
