@@ -15,6 +15,7 @@ FILES = [
     "page.css",
     "page.js",
     "heat.js",
+    "probe.js",
     "service.js",
     "view.js",
     "icon.svg",
