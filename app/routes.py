@@ -9,10 +9,9 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 
-from app import overlay
+from app import overlay, page
 from app.admission import Place
 from app.analyzer import Analyzer, Explanation, Prediction, Question
 from app.artifact import Manifest
@@ -204,9 +203,20 @@ async def model(request: Request, name: str, query: Annotated[ModelQuery, Query(
 
 
 @open_router.get("/", include_in_schema=False)
-async def root() -> RedirectResponse:
-    """Until there is a page: the interactive documentation."""
-    return RedirectResponse("/docs")
+async def root(request: Request) -> Response:
+    """The web page."""
+    return static(request, page.INDEX)
+
+
+@open_router.get("/static/{name}", include_in_schema=False)
+def static(request: Request, name: str) -> Response:
+    """A file of the web page."""
+    asset = page.asset(name)
+    if asset is None:
+        raise HTTPException(404)
+    if asset.matches(request.headers.get("if-none-match", "")):
+        return Response(status_code=304, headers=asset.headers)
+    return Response(asset.body, media_type=asset.media_type, headers=asset.headers)
 
 
 def _accept(request: Request) -> str:

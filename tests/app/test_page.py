@@ -1,0 +1,81 @@
+"""The page's files as they are served; what they do in a browser is in tests/test_page.py."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app import overlay, page
+from scripts.film import film_of
+from tests.pictures import decoded
+
+FILES = [
+    "index.html",
+    "page.css",
+    "page.js",
+    "heat.js",
+    "probe.js",
+    "service.js",
+    "view.js",
+    "icon.svg",
+    "sample.jpg",
+    "colormaps.json",
+]
+
+
+def test_the_page_allows_nothing_from_elsewhere(client):
+    """Every source of the policy is this server, nothing, or what the page itself made."""
+    answer = client.get("/")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    policy = dict(rule.split(" ", 1) for rule in answer.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == policy["base-uri"] == policy["form-action"] == policy["frame-ancestors"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert policy["img-src"] == "'self' blob: data:"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+    assert "geolocation=()" in answer.headers["permissions-policy"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_is_served_and_kept(client, name):
+    """With its kind, and not sent again to a browser that has it."""
+    answer = client.get(f"/static/{name}")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == page.asset(name).media_type
+    again = client.get(f"/static/{name}", headers={"if-none-match": f'"other", W/{answer.headers["etag"]}'})
+    assert (again.status_code, again.content) == (304, b"")
+    changed = client.get(f"/static/{name}", headers={"if-none-match": '"other"'})
+    assert changed.content == answer.content
+
+
+@pytest.mark.parametrize("name", ["nope.js", "..%2Fmain.py", "%2Fetc%2Fpasswd", "sample.jpg.license", "__init__.py"])
+def test_nothing_else_is_served(client, name):
+    """Names are looked up, so no path leads out."""
+    assert client.get(f"/static/{name}").status_code == 404
+
+
+def test_the_page_refers_to_files_that_there_are():
+    """By relative addresses, so that it works behind a prefix, too."""
+    text = page.asset(page.INDEX).body.decode()
+    referred = re.findall(r'(?:src|href)="([^"]+)"', text)
+    assert {name.removeprefix("static/") for name in referred if name != "docs"} <= set(FILES)
+
+
+def test_the_colours_are_the_overlays_own(client):
+    """Every colour map, in the same order, to a thousandth of a step."""
+    tables = client.get("/static/colormaps.json").json()
+    assert list(tables) == list(overlay.COLORMAPS)
+    for name, table in tables.items():
+        np.testing.assert_allclose(table, overlay.colours(name), atol=1e-3)
+
+
+def test_the_sample_is_the_film_of_pydicom_data():
+    """No film of a data set; small enough to commit."""
+    body = page.asset("sample.jpg").body
+    assert len(body) <= 60_000
+    sample = decoded(body).astype(int)
+    film = Image.fromarray(film_of("RG1_UNCR.dcm")).resize(sample.shape[::-1], Image.Resampling.LANCZOS)
+    assert np.abs(sample - np.asarray(film)).mean() < 3
