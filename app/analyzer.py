@@ -7,15 +7,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from app import __version__
 from app.arrays import Float32Array, UInt8Array
 from app.artifact import Manifest
 from app.batching import Batcher
 from app.cams import Cam, Heatmap, cam_method, normalise
 from app.decoding import decode, to_input
+from app.dicom import contradictions
 from app.errors import QuestionError, UnknownNameError
 from app.geometry import seen_region
 from app.overlay import Overlay, Style, reduced, render
+from app.picture import Remark
 from app.runtimes.base import Evidence, Runtime, Scores
+from app.secondary_capture import secondary_capture
 from app.telemetry import Telemetry
 from app.workers import Workers
 
@@ -34,20 +38,25 @@ class Novelty:
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """What an image was, upright: its size in pixels, and the container that it came in."""
+    """What an image was, upright: its size in pixels, the container that it came in, and what to mind about it."""
 
     width: int
     height: int
     format: str
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The model's answer: `probabilities` by class name, in logit order; `novelty` None where the model has none."""
+    """The model's answer: `probabilities` by class name, in logit order; `novelty` None where the model has none.
+
+    `warnings` are what a reader of the answer has to mind.
+    """
 
     original: Original
     probabilities: dict[str, float]
     novelty: Novelty | None
+    warnings: tuple[Remark, ...] = ()
 
     @property
     def label(self) -> str:
@@ -122,25 +131,27 @@ class Analyzer:
     def manifest(self) -> Manifest:
         return self.runtime.manifest
 
-    async def predict(self, data: bytes) -> Prediction:
-        """Score one encoded image.
+    async def predict(self, data: bytes, *, frame: int | None = None) -> Prediction:
+        """Score one encoded image, or one `frame` of it, from 1.
 
         Raises:
             InputError: the image can't be used; the subclass says why.
         """
-        exposure = await self._exposed(data)
+        exposure = await self._exposed(data, frame)
         scores = await self._batcher.predict(exposure.pixels)
         return self._prediction(exposure.original, scores)
 
-    async def explain(self, data: bytes, question: Question) -> Explanation:
-        """Score one encoded image and show where the evidence for the asked class lies, from one forward pass.
+    async def explain(self, data: bytes, question: Question, *, frame: int | None = None) -> Explanation:
+        """Score one encoded image, or one `frame` of it, and show where the evidence for the asked class lies.
+
+        All of it comes from one forward pass.
 
         Raises:
             InputError: the image or the question can't be used; the subclass says why.
         """
         method = cam_method(question.method)
         targets = self._targets(question)
-        exposure = await self._exposed(data)
+        exposure = await self._exposed(data, frame)
         evidence = await self._batcher.evidence(exposure.pixels, targets)
         prediction = self._prediction(exposure.original, evidence)
         if question.against is not None and question.class_name is None and question.against == prediction.label:
@@ -156,16 +167,37 @@ class Analyzer:
             overlay=overlay,
         )
 
-    async def _exposed(self, data: bytes) -> _Exposure:
-        with self._batcher.approach():
-            return await self._workers.picture(lambda: self._expose(data))
+    async def secondary_capture(self, data: bytes, explanation: Explanation, *, frame: int | None = None) -> bytes:
+        """The overlay of `explanation` as a DICOM object in the study of `data`, the DICOM object that was explained.
 
-    def _expose(self, data: bytes) -> _Exposure:
+        Raises:
+            CorruptImageError: the header of `data` can't be copied.
+        """
+        manifest, against = self.manifest, f" against {explanation.against}" if explanation.against else ""
+        what = f"{explanation.method} for {explanation.class_name}{against}"
+        return await self._workers.picture(
+            lambda: secondary_capture(
+                data,
+                explanation.overlay.pixels,
+                derivation=f"Lightbox {__version__}: {what} at layer {explanation.layer} of model {manifest.name} "
+                f"version {manifest.version}",
+                series_description=f"Lightbox {what}",
+                notice=manifest.intended_use,
+                frame=frame,
+            )
+        )
+
+    async def _exposed(self, data: bytes, frame: int | None) -> _Exposure:
+        with self._batcher.approach():
+            return await self._workers.picture(lambda: self._expose(data, frame))
+
+    def _expose(self, data: bytes, frame: int | None) -> _Exposure:
         spec = self.manifest.input
         with self._telemetry.stage("decode"):
-            picture = decode(data, max_pixels=self._max_pixels)
+            picture = decode(data, max_pixels=self._max_pixels, frame=frame)
             pixels = to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
-            original = Original(picture.width, picture.height, picture.format)
+            remarks = (*picture.remarks, *(contradictions(picture.facts, spec.expects) if picture.facts else ()))
+            original = Original(picture.width, picture.height, picture.format, remarks)
             return _Exposure(original, pixels, reduced(picture.image, self._max_overlay_side))
 
     def _drawn(self, exposure: _Exposure, evidence: Evidence, method: Cam, style: Style) -> tuple[Heatmap, Overlay]:
@@ -183,6 +215,7 @@ class Analyzer:
             original=original,
             probabilities=dict(zip(manifest.classes, map(float, row.probabilities), strict=True)),
             novelty=None if spec is None else Novelty(float(row.novelty), spec.threshold),
+            warnings=original.remarks,
         )
         which = (manifest.name, str(manifest.version))
         self._telemetry.metrics.predictions.labels(*which, prediction.label).inc()

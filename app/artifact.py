@@ -40,6 +40,17 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+class Expectation(_Frozen):
+    """What a DICOM header may say of an image that the model was made for; an empty field expects nothing.
+
+    Coded terms of DICOM PS3.6: `modality` (0008,0060), `body_part` (0018,0015), `view` (0018,5101).
+    """
+
+    modality: tuple[str, ...] = ()
+    body_part: tuple[str, ...] = ()
+    view: tuple[str, ...] = ()
+
+
 class InputSpec(_Frozen):
     """What the network takes: uint8 images `[height, width, channels]`, and how an image is fitted to that."""
 
@@ -47,6 +58,7 @@ class InputSpec(_Frozen):
     width: PositiveInt
     channels: Literal[1, 3]
     fit: Fit
+    expects: Expectation = Expectation()
 
 
 class FeatureLayer(_Frozen):

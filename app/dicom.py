@@ -12,7 +12,6 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -32,6 +31,7 @@ from pydicom.uid import (
 )
 
 from app import presentation
+from app.artifact import Expectation
 from app.codecs import check_codestream, plugin_for
 from app.containers import check_size
 from app.errors import CorruptImageError, QuestionError, UnsupportedImageError
@@ -89,15 +89,6 @@ _DAMAGE = (
     BytesLengthException,
     InvalidDicomError,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """What a model was made for, in the terms of `HeaderFacts`; an empty field expects nothing."""
-
-    modality: tuple[str, ...] = ()
-    body_part: tuple[str, ...] = ()
-    view: tuple[str, ...] = ()
 
 
 class _Metered(io.BytesIO):

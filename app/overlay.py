@@ -38,12 +38,19 @@ FORMATS = tuple(_ENCODERS)
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """An encoded picture; `width` and `height` in pixels, `media_type` as in HTTP."""
+    """An encoded picture: its `media_type` as in HTTP, its `pixels` uint8 `[H, W, 3]`, RGB, and the file's `data`."""
 
     media_type: str
-    width: int
-    height: int
+    pixels: UInt8Array
     data: bytes
+
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.pixels.shape[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,7 @@ def render(image: Image.Image, heatmap: Float32Array, region: Region, style: Sty
     patch = (_blended_grey if grey else _blended)(np.asarray(canvas.crop(window)), heat, style)
     canvas = canvas.convert("RGB")
     canvas.paste(Image.fromarray(patch), window)
-    return Overlay(f"image/{style.format}", canvas.width, canvas.height, _ENCODERS[style.format](canvas))
+    return Overlay(f"image/{style.format}", np.asarray(canvas), _ENCODERS[style.format](canvas))
 
 
 def colours(colormap: str) -> Float32Array:

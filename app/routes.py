@@ -17,10 +17,12 @@ from app.analyzer import Analyzer, Explanation, Prediction, Question
 from app.artifact import Manifest
 from app.cams import METHODS
 from app.connection import while_connected
+from app.containers import sniff
 from app.errors import ModelNotLoadedError, QuestionError
 from app.keys import check_key
 from app.metrics import CONTENT_TYPE
-from app.negotiation import JSON, best_type
+from app.negotiation import DICOM, JSON, NPY, answer_types, best_type
+from app.npy import npy
 from app.registry import ModelState
 from app.schemas import (
     ExplainQuery,
@@ -40,6 +42,7 @@ from app.schemas import (
     PredictQuery,
     Problem,
     RefusedOut,
+    WarningOut,
 )
 from app.service import Service
 from app.settings import Settings
@@ -74,8 +77,9 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": "RFC 9457 problem details", "content": content} for status in statuses}
 
 
-_PICTURES: dict[str, Any] = {
-    f"image/{name}": {"schema": {"type": "string", "format": "binary"}} for name in overlay.FORMATS
+_FILES: dict[str, Any] = {
+    media_type: {"schema": {"type": "string", "format": "binary"}}
+    for media_type in (*(f"image/{name}" for name in overlay.FORMATS), NPY, DICOM)
 }
 _REFUSALS = _problems(400, 404, 406, 413, 415, 422, 503, 504)
 
@@ -125,6 +129,7 @@ EXPOSED_HEADERS = [
     "X-Lightbox-Probabilities",
     "X-Lightbox-Class",
     "X-Lightbox-Empty",
+    "X-Lightbox-Warnings",
     "X-Lightbox-Notice",
     "X-Lightbox-Out-Of-Distribution",
 ]
@@ -139,7 +144,7 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
     """The class probabilities of one image."""
     best_type(_accept(request), [JSON])
     async with _asked(request, query) as (analyzer, image):
-        prediction = await while_connected(request, analyzer.predict(image))
+        prediction = await while_connected(request, analyzer.predict(image, frame=query.frame))
         return PredictionOut(**_prediction_fields(request, analyzer.manifest, prediction))
 
 
@@ -148,20 +153,23 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
     dependencies=[Depends(once_each)],
     openapi_extra=_IMAGE_BODY,
     response_model=ExplanationOut,
-    responses={200: {"content": _PICTURES}, **_REFUSALS},
+    responses={200: {"content": _FILES}, **_REFUSALS},
 )
 async def explain(request: Request, query: Annotated[ExplainQuery, Query()]) -> Response:
     """The class probabilities of one image, and where the evidence for a class lies: a heatmap and its overlay."""
-    media_type = best_type(_accept(request), _answer_types(query.format))
-    name = query.format if media_type == JSON else media_type.removeprefix("image/")
-    style = overlay.Style(format=name, alpha=query.alpha, colormap=query.colormap)
-    question = Question(query.class_name, query.against, query.method, style)
+    question = _question(query, _answer_type(request, query, dicom=True))
     async with _asked(request, query) as (analyzer, image):
-        explanation = await while_connected(request, analyzer.explain(image, question))
+        media_type = _answer_type(request, query, dicom=sniff(image) == "DICOM")
+        explanation = await while_connected(request, analyzer.explain(image, question, frame=query.frame))
         if media_type == JSON:
             answer = _explanation_out(request, analyzer.manifest, explanation)
             return Response(answer.model_dump_json(by_alias=True), media_type=JSON, headers={"Vary": "Accept"})
-        return _picture(analyzer.manifest, explanation)
+        if media_type == NPY:
+            return _file(analyzer.manifest, explanation, npy(explanation.heatmap.values), NPY)
+        if media_type == DICOM:
+            data = await analyzer.secondary_capture(image, explanation, frame=query.frame)
+            return _file(analyzer.manifest, explanation, data, DICOM)
+        return _file(analyzer.manifest, explanation, explanation.overlay.data, media_type)
 
 
 @open_router.get("/livez")
@@ -224,9 +232,16 @@ def _accept(request: Request) -> str:
     return ", ".join(request.headers.getlist("accept"))
 
 
-def _answer_types(preferred: str) -> list[str]:
-    names = [preferred, *(name for name in overlay.FORMATS if name != preferred)]
-    return [JSON, *(f"image/{name}" for name in names if name in overlay.FORMATS)]
+def _answer_type(request: Request, query: ExplainQuery, *, dicom: bool) -> str:
+    """The media type of the answer; among pictures the query's format is preferred."""
+    names = sorted(overlay.FORMATS, key=lambda name: name != query.format)
+    return best_type(_accept(request), answer_types([f"image/{name}" for name in names], dicom=dicom))
+
+
+def _question(query: ExplainQuery, media_type: str) -> Question:
+    name = media_type.removeprefix("image/") if media_type.startswith("image/") else query.format
+    style = overlay.Style(format=name, alpha=query.alpha, colormap=query.colormap)
+    return Question(query.class_name, query.against, query.method, style)
 
 
 def _summary(state: ModelState) -> ModelSummary:
@@ -253,6 +268,7 @@ def _prediction_fields(request: Request, manifest: Manifest, prediction: Predict
             score=novelty.score, threshold=novelty.threshold, out_of_distribution=novelty.out_of_distribution
         ),
         "image": ImageOut(width=original.width, height=original.height, format=original.format),
+        "warnings": [WarningOut(code=warning.code, detail=warning.detail) for warning in prediction.warnings],
         "notice": manifest.intended_use,
     }
 
@@ -281,7 +297,8 @@ def _explanation_out(request: Request, manifest: Manifest, explanation: Explanat
     return ExplanationOut(**_prediction_fields(request, manifest, explanation.prediction), explanation=part)
 
 
-def _picture(manifest: Manifest, explanation: Explanation) -> Response:
+def _file(manifest: Manifest, explanation: Explanation, data: bytes, media_type: str) -> Response:
+    """The answer as a file; what JSON would say beside it is in the headers."""
     prediction = explanation.prediction
     headers = {
         "Vary": "Accept",
@@ -291,11 +308,12 @@ def _picture(manifest: Manifest, explanation: Explanation) -> Response:
         "X-Lightbox-Probabilities": json.dumps(prediction.probabilities),
         "X-Lightbox-Class": _header_text(explanation.class_name),
         "X-Lightbox-Empty": str(explanation.heatmap.empty).lower(),
+        "X-Lightbox-Warnings": ", ".join(warning.code for warning in prediction.warnings),
         "X-Lightbox-Notice": _header_text(manifest.intended_use),
     }
     if prediction.novelty is not None:
         headers["X-Lightbox-Out-Of-Distribution"] = str(prediction.novelty.out_of_distribution).lower()
-    return Response(explanation.overlay.data, media_type=explanation.overlay.media_type, headers=headers)
+    return Response(data, media_type=media_type, headers=headers)
 
 
 def _header_text(text: str) -> str:

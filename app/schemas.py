@@ -22,6 +22,7 @@ class PredictQuery(ModelQuery):
     """The query parameters of `/predict`."""
 
     model: str | None = Field(None, description="Name of a model in the store; default: the default model")
+    frame: int | None = Field(None, ge=1, description="Which frame of a DICOM object that has several, from 1")
 
 
 class ExplainQuery(PredictQuery):
@@ -52,6 +53,13 @@ class ImageOut(BaseModel):
     format: str
 
 
+class WarningOut(BaseModel):
+    """What a reader of the answer has to mind: `code` for programs, `detail` for people."""
+
+    code: str
+    detail: str
+
+
 class PredictionOut(BaseModel):
     """The answer of `/predict`."""
 
@@ -62,6 +70,7 @@ class PredictionOut(BaseModel):
     probabilities: dict[str, float]
     novelty: NoveltyOut | None
     image: ImageOut
+    warnings: list[WarningOut]
     notice: str
 
 

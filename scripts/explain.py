@@ -158,6 +158,8 @@ def _answer(explanation: Explanation) -> dict[str, str]:
 
 def _warnings(prediction: Prediction) -> Iterator[str]:
     """What a reader of the answer has to mind."""
+    for warning in prediction.warnings:
+        yield warning.detail
     if prediction.novelty is not None and prediction.novelty.out_of_distribution:
         yield "out of distribution: unlike what the model was trained on"
 

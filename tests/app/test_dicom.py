@@ -28,8 +28,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from app.artifact import Expectation
 from app.decoding import decode
-from app.dicom import Expectation, contradictions, decode_dicom, read_header
+from app.dicom import contradictions, decode_dicom, read_header
 from app.errors import CorruptImageError, ImageTooLargeError, InputError, QuestionError, UnsupportedImageError
 from app.picture import HeaderFacts
 from tests.dicoms import PATIENT, dicom, header, packaged, written

@@ -49,6 +49,7 @@ def test_predict_answers_the_contract(client):
         "probability": pytest.approx(0.8),
         "novelty": None,
         "image": {"width": 60, "height": 40, "format": "PNG"},
+        "warnings": [],
     }
 
 
@@ -165,7 +166,13 @@ def test_a_model_tells_its_manifest(client):
     """Facts, not digests."""
     facts = client.get("/models/double").json()
     assert facts["classes"] == ["dark", "middle", "bright"]
-    assert facts["input"] == {"height": 8, "width": 8, "channels": 3, "fit": "squash"}
+    assert facts["input"] == {
+        "height": 8,
+        "width": 8,
+        "channels": 3,
+        "fit": "squash",
+        "expects": {"modality": [], "body_part": [], "view": []},
+    }
     assert facts["feature_layer"]["name"] == "blocks"
     assert facts["methods"] == ["gradcam"]
     assert facts["device"] == "CPU"
