@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import AsyncGenerator
 
+from anyio import to_thread
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -38,7 +39,9 @@ async def image_bytes(body: bytes, headers: Headers) -> bytes:
     if media_type == "multipart/form-data":
         return await _from_form(body, headers)
     if media_type == "application/json" or body.lstrip()[:1] == b"{":
-        return _from_json(body)
+        return await to_thread.run_sync(
+            _from_json, body
+        )  # a large one would hold the event loop for a tenth of a second
     return body
 
 
