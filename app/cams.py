@@ -90,8 +90,9 @@ def gradcam_plus_plus(features: Float32Array, gradients: Float32Array) -> Float3
     (github.com/adityac94/Grad_CAM_plus_plus), whose further division of a by its sum is left out.
     """
     a, g = features.astype(np.float64), gradients.astype(np.float64)
-    denominator = 2 * g**2 + g**3 * a.sum(axis=(0, 1))
-    alpha = g**2 / np.where(denominator == 0, 1.0, denominator)
+    square = g * g
+    denominator = 2 * square + square * g * a.sum(axis=(0, 1))
+    alpha = square / np.where(denominator == 0, 1.0, denominator)
     return _single(a @ (alpha * np.maximum(g, 0.0)).sum(axis=(0, 1)))
 
 
