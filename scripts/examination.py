@@ -21,6 +21,8 @@ GOLDEN = "golden.npz"
 CASES = 4
 # A twentieth of the answers lies beyond each threshold.
 QUANTILE = 0.95
+# Enough for that: the share beyond a threshold is then known to about one per cent (the binomial deviation).
+FILMS = 500
 # GPUs may multiply in TF32, with mantissas of ten bits; docs/explanations.md says what that changes, and what other
 # weights would.
 PROBABILITY_TOLERANCE = 0.005
@@ -56,7 +58,11 @@ def record(runtime: Runtime) -> Golden:
 
 
 def thresholds(runtime: Runtime, pixels: UInt8Array) -> CautionSpec:
-    """Where answers to training films `[N, H, W, C]` begin to be unusual: quantiles, for each CAM method its own."""
+    """Where answers to training films `[N, H, W, C]` begin to be unusual: quantiles, for each CAM method its own.
+
+    Of more than `FILMS` films that many are drawn.
+    """
+    pixels = pixels[np.sort(np.random.default_rng(0).permutation(len(pixels))[:FILMS])]
     margins: list[float | None] = []
     figures: dict[str, list[tuple[float, float]]] = {name: [] for name in METHODS}
     for start in tqdm(range(0, len(pixels), _BATCH), desc="thresholds", unit="batch"):

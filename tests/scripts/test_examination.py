@@ -9,9 +9,10 @@ from app.cautions import border_share, cautions, diffuseness, margin
 from app.errors import SelfTestError
 from app.runtimes.tensorflow import TensorFlowRuntime
 from app.selftest import examine, read_golden
-from scripts.examination import CASES, EdgeDetector, golden_pictures, thresholds
+from scripts.examination import CASES, FILMS, EdgeDetector, golden_pictures, thresholds
 from scripts.export import export
 from tests import models
+from tests.doubles import BrightnessRuntime
 
 
 @pytest.fixture
@@ -100,6 +101,23 @@ def test_thresholds_are_quantiles_of_the_training_films(runtime_of):
         for one, probabilities in zip(maps, evidence.probabilities, strict=True)
     ]
     assert sum(any(c.code == "low_margin" for c in found) for found in close) == 2
+
+
+def test_of_many_films_some_are_drawn():
+    """The first and the last half differ; both are asked."""
+
+    class Counting(BrightnessRuntime):
+        asked = 0
+
+        def evidence(self, images, targets):
+            self.asked += len(images)
+            return super().evidence(images, targets)
+
+    runtime = Counting()
+    films = np.repeat(np.array([60, 250], np.uint8), 300)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
+    spec = thresholds(runtime, films)
+    assert runtime.asked == spec.films == FILMS
+    assert spec.heat["gradcam"].diffuse_heat == pytest.approx(1.0)  # dark ones have no heat, bright ones a flat one
 
 
 def test_a_model_without_training_films_has_no_thresholds(entry):
