@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.artifact import NoveltySpec
+from app.cams import METHODS
 from app.main import create_app
 from app.settings import Settings
 from tests.doubles import BrightnessRuntime, manifest
@@ -160,7 +161,7 @@ def test_a_model_tells_its_manifest(client):
     assert facts["classes"] == ["dark", "middle", "bright"]
     assert facts["input"] == {"height": 8, "width": 8, "channels": 3, "fit": "squash"}
     assert facts["feature_layer"]["name"] == "blocks"
-    assert facts["methods"] == ["gradcam"]
+    assert facts["methods"] == list(METHODS)
     assert facts["device"] == "CPU"
     assert "files" not in facts
 
