@@ -22,6 +22,7 @@ from app.errors import ArtifactNotFoundError, DigestMismatchError, ManifestError
 from app.geometry import Fit
 
 MANIFEST = "manifest.json"
+_PARTIAL = f".{MANIFEST}.partial"
 # Pictures of patients: never listed in the manifest, so that a model can be passed on without them.
 PRIVATE = PurePosixPath("report/films")
 
@@ -77,11 +78,66 @@ class NoveltySpec(_Frozen):
     threshold: float
 
 
+class HeatThresholds(_Frozen):
+    """Of one CAM method: the share of heat in the outer ring of cells, and the entropy of the heat (0..1), above which
+    a heatmap is unlike those of the training films.
+    """
+
+    border_heat: float
+    diffuse_heat: float
+
+
+class CautionSpec(_Frozen):
+    """From where on an answer calls for a caution, measured on `films` training films.
+
+    `heat` holds, by CAM method, the `quantile` of the films' heatmaps for their predicted class; `low_margin` is the
+    (1 - `quantile`) of the difference between their two best probabilities, None where there is one class.
+    """
+
+    quantile: Annotated[float, Field(gt=0.5, lt=1)]
+    films: PositiveInt
+    low_margin: float | None
+    heat: dict[str, HeatThresholds]
+
+
+class SelfTestSpec(_Frozen):
+    """The golden cases, `cases` of them in `file`, and how far a replay may be from them.
+
+    `probability_tolerance` is absolute; `relative_tolerance`, for logits, novelty and maps, is a share of the largest
+    absolute value that was recorded.
+    """
+
+    file: str
+    cases: PositiveInt
+    probability_tolerance: Annotated[float, Field(gt=0)]
+    relative_tolerance: Annotated[float, Field(gt=0)]
+
+
+class SanitySpec(_Frozen):
+    """How heatmaps follow the weights: Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018.
+
+    `correlations` are mean Spearman correlations of the maps with the original ones, after one more layer at a time was
+    randomised, from the logits down; `control` the same for an edge detector, which knows no weights. Maps whose last
+    correlation is `limit` or more do not depend on what the network has learnt.
+    """
+
+    cases: PositiveInt
+    correlations: tuple[float, ...]
+    control: tuple[float, ...]
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        return not self.correlations or self.correlations[-1] < self.limit
+
+
 class Manifest(_Frozen):
     """What a model means: `manifest.json`, schema version 1.
 
     `classes` are in logit order. `temperature` divides the logits before the softmax (Guo et al., "On Calibration of
-    Modern Neural Networks", ICML 2017). `files` maps every other file of the entry to its SHA-256.
+    Modern Neural Networks", ICML 2017). `cautions`, `self_test` and `sanity` are None in artefacts that were packed
+    before there were any, and `cautions` where the training films are unknown. `files` maps every other file of the
+    entry to its SHA-256.
     """
 
     schema_version: Literal[1] = 1
@@ -93,6 +149,9 @@ class Manifest(_Frozen):
     feature_layer: FeatureLayer
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     novelty: NoveltySpec | None = None
+    cautions: CautionSpec | None = None
+    self_test: SelfTestSpec | None = None
+    sanity: SanitySpec | None = None
     training: dict[str, Any] | None = None
     metrics: dict[str, Any] | None = None
     intended_use: str = DEFAULT_INTENDED_USE
@@ -228,14 +287,20 @@ def new_version(store: Path, name: str, version: int | None = None) -> Iterator[
 
 
 def seal(entry: Path, manifest: Manifest) -> Manifest:
-    """Write `manifest` into `entry` with the digests of all its files, and return it so completed."""
+    """Write `manifest` into `entry` with the digests of all its files, and return it so completed.
+
+    A manifest that is there already is replaced at once: whoever reads it finds the old one or the new one, whole.
+    """
     files = {
         relative.as_posix(): _sha256(entry / relative)
         for relative in sorted(path.relative_to(entry) for path in entry.rglob("*") if path.is_file())
-        if relative.as_posix() != MANIFEST and PRIVATE not in (relative, *PurePosixPath(relative).parents)
+        if relative.as_posix() not in (MANIFEST, _PARTIAL)
+        and PRIVATE not in (relative, *PurePosixPath(relative).parents)
     }
     sealed = manifest.model_copy(update={"files": files})
-    (entry / MANIFEST).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    partial = entry / _PARTIAL
+    partial.write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    partial.replace(entry / MANIFEST)
     return sealed
 
 

@@ -22,7 +22,8 @@ LightboxError
     ├── ArtifactNotFoundError      there is none
     ├── ManifestError              manifest.json is missing or not valid
     ├── DigestMismatchError        a file is not the one that was exported
-    └── SignatureError             the SavedModel lacks a signature, or its shapes contradict the manifest
+    ├── SignatureError             the SavedModel lacks a signature, or its shapes contradict the manifest
+    └── SelfTestError              it does not answer as it did when it was exported
 """
 
 from __future__ import annotations
@@ -125,3 +126,7 @@ class DigestMismatchError(ArtifactError):
 
 class SignatureError(ArtifactError):
     """The SavedModel lacks a signature, or its shapes contradict the manifest."""
+
+
+class SelfTestError(ArtifactError):
+    """The model does not reproduce the golden cases that were recorded at its export, or failed its sanity check."""

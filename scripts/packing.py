@@ -17,6 +17,7 @@ from app.artifact import DEFAULT_INTENDED_USE, FeatureLayer, InputSpec, Manifest
 from app.geometry import Fit
 from scripts.dissection import Anatomy, Ending
 from scripts.errors import ExportError
+from scripts.examination import examined
 
 Preprocessing = Literal["none", "rescale", "tf", "caffe", "torch"]
 PREPROCESSINGS: tuple[Preprocessing, ...] = get_args(Preprocessing)
@@ -32,8 +33,9 @@ class Package:
 
     `reference` maps uint8 images `[B, H, W, C]` to the probabilities `[B, classes]` that the SavedModel must
     reproduce. A trunk with a second output gives the novelty score `[B]` there, and `novelty` says what it is; both or
-    none. `judge` is given the finished entry before it is published, may add a report to it, and returns
-    the manifest's `metrics`.
+    none. On `training_images`, uint8 `[N, H, W, C]`, the thresholds for cautions are measured; they are not kept.
+    `judge` is given the finished entry before it is published, may add a report to it, and returns the manifest's
+    `metrics`.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Package:
     temperature: float = 1.0
     novelty: NoveltySpec | None = None
     training: dict[str, Any] | None = None
+    training_images: UInt8Array | None = None
     intended_use: str = DEFAULT_INTENDED_USE
     judge: Judge | None = None
 
@@ -166,8 +169,8 @@ class Explainer:
 def pack(package: Package, store: Path, version: int | None = None) -> Path:
     """Write `package` into `store` as a new version, and return its folder.
 
-    Before anything is published, the written SavedModel is loaded again and its predictions are compared with the
-    model's.
+    Before anything is published, the written SavedModel is loaded again, its predictions are compared with the
+    model's, and golden cases and a sanity check are recorded.
 
     Raises:
         ExportError: they differ by more than `TOLERANCE`, or the classes don't fit the logits.
@@ -193,7 +196,8 @@ def pack(package: Package, store: Path, version: int | None = None) -> Path:
             training=package.training,
             intended_use=package.intended_use,
         )
-        manifest = seal(entry, manifest)
+        seal(entry, manifest)
+        manifest = seal(entry, examined(entry, package.training_images))
         if package.judge is not None:
             seal(entry, manifest.model_copy(update={"metrics": package.judge(entry)}))
     return store / package.name / str(number)

@@ -40,6 +40,15 @@ def two_layer_head() -> keras.Model:
     return randomised(keras.Model(image, layers.Dense(3, activation="softmax")(x)))
 
 
+def bias_free_head() -> keras.Model:
+    """A head of ReLUs and linear layers without a bias: homogeneous of degree one in the features."""
+    image = keras.Input((SIDE, SIDE, 3))
+    x = layers.Rescaling(1 / 255)(image)
+    x = layers.Conv2D(5, 3, strides=4, padding="same", activation="relu", name="features")(x)
+    x = layers.Dense(9, activation="relu", use_bias=False)(layers.Flatten()(x))
+    return randomised(keras.Model(image, layers.Dense(3, activation="softmax", use_bias=False)(x)))
+
+
 def batch_norm_dropout() -> keras.Model:
     """Layers whose training mode would mix the rows of a batch."""
     return randomised(

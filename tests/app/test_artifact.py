@@ -5,7 +5,11 @@ import json
 import pytest
 
 from app.artifact import (
+    CautionSpec,
+    HeatThresholds,
     Manifest,
+    SanitySpec,
+    SelfTestSpec,
     find_artifact,
     model_names,
     model_versions,
@@ -16,6 +20,8 @@ from app.artifact import (
 )
 from app.errors import ArtifactNotFoundError, DigestMismatchError, ManifestError
 from tests.doubles import manifest
+
+EXAMINATION = ("cautions", "self_test", "sanity")
 
 
 def write(store, version=None, name="double"):
@@ -173,3 +179,36 @@ def test_a_manifest_that_is_no_json_object_is_refused(tmp_path, text):
 def test_a_manifest_survives_the_round_trip():
     """JSON loses nothing of it."""
     assert Manifest.model_validate_json(manifest().model_dump_json()) == manifest()
+
+
+def test_an_examination_survives_the_file(tmp_path):
+    """Thresholds, self-test and sanity outcome come back as they were written."""
+    heat = {"gradcam": HeatThresholds(border_heat=0.4, diffuse_heat=0.9)}
+    found = {
+        "cautions": CautionSpec(quantile=0.95, films=7, low_margin=0.1, heat=heat),
+        "self_test": SelfTestSpec(file="golden.npz", cases=4, probability_tolerance=0.005, relative_tolerance=0.02),
+        "sanity": SanitySpec(cases=4, correlations=(0.3, -0.1), control=(1.0, 1.0), limit=0.5),
+    }
+    entry = write(tmp_path)
+    seal(entry, read_manifest(entry).model_copy(update=found))
+    read = read_manifest(entry)
+    assert {name: getattr(read, name) for name in found} == found
+    assert read.sanity.passed
+
+
+def test_a_manifest_from_before_there_were_examinations_is_read(tmp_path):
+    """Schema version 1 stays 1: what is missing is null."""
+    entry = write(tmp_path)
+    path = entry / "manifest.json"
+    older = {key: value for key, value in json.loads(path.read_text()).items() if key not in EXAMINATION}
+    path.write_text(json.dumps(older))
+    read = read_manifest(entry)
+    assert [getattr(read, name) for name in EXAMINATION] == [None, None, None]
+
+
+def test_a_manifest_that_was_being_written_is_no_file_of_the_entry(tmp_path):
+    """What an interrupted `seal` left behind."""
+    entry = write(tmp_path)
+    (entry / ".manifest.json.partial").write_text("half")
+    assert list(seal(entry, read_manifest(entry)).files) == ["saved_model.pb", "variables/variables.index"]
+    assert not (entry / ".manifest.json.partial").exists()

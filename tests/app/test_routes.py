@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.artifact import NoveltySpec
+from app.cams import METHODS
 from app.main import create_app
 from app.settings import Settings
 from tests.doubles import BrightnessRuntime, manifest
@@ -174,7 +175,7 @@ def test_a_model_tells_its_manifest(client):
         "expects": {"modality": [], "body_part": [], "view": []},
     }
     assert facts["feature_layer"]["name"] == "blocks"
-    assert facts["methods"] == ["gradcam"]
+    assert facts["methods"] == list(METHODS)
     assert facts["device"] == "CPU"
     assert "files" not in facts
 

@@ -1,0 +1,75 @@
+"""What an explanation was made from, so that it can be made again and compared."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app import __version__
+from app.artifact import Manifest
+from app.geometry import Fit
+
+# What is loaded to answer; reports and golden cases may change without another answer.
+_SAVED_MODEL = ("saved_model.pb", "variables/", "assets/")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """All that decides an explanation: the same receipt, the same numbers.
+
+    `image_sha256` is over the image's bytes as they came, `model_sha256` as `model_digest` says. `target` is the vector
+    over the logits, in the order of `classes`, whose score was explained.
+    """
+
+    image_sha256: str
+    model: str
+    version: int
+    model_sha256: str
+    method: str
+    classes: tuple[str, ...]
+    target: tuple[float, ...]
+    layer: str
+    fit: Fit
+    lightbox: str
+    tensorflow: str
+
+
+def model_digest(manifest: Manifest) -> str:
+    """SHA-256 over the SavedModel's files: of the lines that `sha256sum` prints for them, sorted by path.
+
+    In a version folder: `sha256sum $(find saved_model.pb variables assets -type f | LC_ALL=C sort) | sha256sum`.
+    """
+    lines = [f"{manifest.files[name]}  {name}\n" for name in sorted(manifest.files) if name.startswith(_SAVED_MODEL)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def target_of(
+    manifest: Manifest, class_name: str, *, against: str | None = None, counterfactual: bool = False
+) -> tuple[float, ...]:
+    """The vector over the logits that a question about `class_name` explains.
+
+    One-hot of the class, less one-hot of `against`, all times -1 where the question is counterfactual.
+    """
+    sign = -1.0 if counterfactual else 1.0
+    return tuple(sign * ((name == class_name) - (name == against)) + 0.0 for name in manifest.classes)
+
+
+def receipt(manifest: Manifest, image: bytes, method: str, target: Sequence[float], *, tensorflow: str) -> Receipt:
+    """The receipt of an explanation of `image`, the encoded bytes, by `method` for `target`.
+
+    `tensorflow` is the version of the library that ran the model.
+    """
+    return Receipt(
+        image_sha256=hashlib.sha256(image).hexdigest(),
+        model=manifest.name,
+        version=manifest.version,
+        model_sha256=model_digest(manifest),
+        method=method,
+        classes=manifest.classes,
+        target=tuple(map(float, target)),
+        layer=manifest.feature_layer.name,
+        fit=manifest.input.fit,
+        lightbox=__version__,
+        tensorflow=tensorflow,
+    )

@@ -1,0 +1,152 @@
+"""What an artefact carries so that it can be doubted: golden cases, a sanity check, thresholds for cautions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from tqdm import tqdm
+
+from app.arrays import Float32Array, UInt8Array
+from app.artifact import CautionSpec, HeatThresholds, Manifest, SanitySpec, SelfTestSpec
+from app.cams import METHODS, normalise
+from app.cautions import border_share, diffuseness, margin
+from app.runtimes.base import Evidence, Runtime
+from app.runtimes.tensorflow import TensorFlowRuntime
+from app.selftest import Golden, answers, write_golden
+from scripts.controls import cascading_randomisation
+
+GOLDEN = "golden.npz"
+CASES = 4
+# A twentieth of the answers lies beyond each threshold.
+QUANTILE = 0.95
+# Enough for that: the share beyond a threshold is then known to about one per cent (the binomial deviation).
+FILMS = 500
+# GPUs may multiply in TF32, with mantissas of ten bits; docs/explanations.md says what that changes, and what other
+# weights would.
+PROBABILITY_TOLERANCE = 0.005
+RELATIVE_TOLERANCE = 0.02
+# Maps of four pictures correlate by chance too, smooth as they are; what does not know the weights correlates by 1.
+SANITY_LIMIT = 0.5
+_BATCH = 16
+
+
+def golden_pictures(height: int, width: int, channels: int, *, count: int = CASES) -> UInt8Array:
+    """Pictures of coloured shapes, uint8 `[count, height, width, channels]`: the same every time, and of no patient."""
+    rng = np.random.default_rng(0)
+    pictures = []
+    for _ in range(count):
+        picture = Image.new("RGB", (width, height), tuple(rng.integers(0, 256, 3).tolist()))
+        draw = ImageDraw.Draw(picture)
+        for number in range(12):
+            left, right = np.sort(rng.uniform(0, width, 2))
+            top, bottom = np.sort(rng.uniform(0, height, 2))
+            shape = draw.ellipse if number % 2 else draw.rectangle
+            shape((left, top, right, bottom), fill=tuple(rng.integers(0, 256, 3).tolist()))
+        pixels = np.asarray(picture.convert("L") if channels == 1 else picture)
+        pictures.append(pixels.reshape(height, width, channels))
+    return np.stack(pictures)
+
+
+def record(runtime: Runtime) -> Golden:
+    """The golden cases: generated pictures, and the maps of the class that `runtime` predicts for each."""
+    spec, classes = runtime.manifest.input, len(runtime.manifest.classes)
+    images = golden_pictures(spec.height, spec.width, spec.channels)
+    predicted = runtime.predict(images).probabilities.argmax(axis=-1)
+    return answers(runtime, images, np.eye(classes, dtype=np.float32)[predicted])
+
+
+def thresholds(runtime: Runtime, pixels: UInt8Array) -> CautionSpec:
+    """Where answers to training films `[N, H, W, C]` begin to be unusual: quantiles, for each CAM method its own.
+
+    Of more than `FILMS` films that many are drawn.
+    """
+    pixels = pixels[np.sort(np.random.default_rng(0).permutation(len(pixels))[:FILMS])]
+    margins: list[float | None] = []
+    figures: dict[str, list[tuple[float, float]]] = {name: [] for name in METHODS}
+    for start in tqdm(range(0, len(pixels), _BATCH), desc="thresholds", unit="batch"):
+        batch = pixels[start : start + _BATCH]
+        evidence = runtime.evidence(batch, np.zeros((len(batch), 1, len(runtime.manifest.classes)), np.float32))
+        margins += [margin(row) for row in evidence.probabilities]
+        for features, gradients in zip(evidence.features, evidence.gradients, strict=True):
+            for name, method in METHODS.items():
+                heatmap = normalise(method(features, gradients[0]))
+                if not heatmap.empty:
+                    figures[name].append((border_share(heatmap.values), diffuseness(heatmap.values)))
+    known = [value for value in margins if value is not None]
+    return CautionSpec(
+        quantile=QUANTILE,
+        films=len(pixels),
+        low_margin=float(np.quantile(known, 1 - QUANTILE)) if known else None,
+        heat={name: _heat_thresholds(found) for name, found in figures.items() if found},
+    )
+
+
+def _heat_thresholds(found: list[tuple[float, float]]) -> HeatThresholds:
+    border, diffuse = np.quantile(found, QUANTILE, axis=0)
+    return HeatThresholds(border_heat=float(border), diffuse_heat=float(diffuse))
+
+
+class EdgeDetector(TensorFlowRuntime):
+    """The control of the sanity check: a map of the image's edges, which looks like an explanation, knows no weights.
+
+    It predicts as the artefact does, and has its weights to be randomised.
+    """
+
+    def evidence(self, images: UInt8Array, targets: Float32Array) -> Evidence:
+        """Features are the edges, `[B, h, w, 1]`, with a gradient of one everywhere, so that they are the map.
+
+        It scores nothing: probabilities, logits and novelty are zeros.
+        """
+        layer, classes = self.manifest.feature_layer, len(self.manifest.classes)
+        features = np.stack([_edges(image, layer.height, layer.width) for image in images])[..., None]
+        gradients = np.ones((len(images), targets.shape[1], *features.shape[1:]), np.float32)
+        none = np.zeros((len(images), classes), np.float32)
+        return Evidence(none, none, features, gradients, none[:, 0])
+
+
+def _edges(image: UInt8Array, height: int, width: int) -> Float32Array:
+    """The mean length of the brightness gradient in each cell of the grid, `[height, width]`."""
+    down, across = np.gradient(image.mean(axis=-1))
+    lengths = Image.fromarray(np.hypot(down, across).astype(np.float32))
+    return np.asarray(lengths.resize((width, height), Image.Resampling.BOX))
+
+
+def sanity(entry: Path) -> SanitySpec:
+    """The cascading randomisation of `entry` and of the edge detector, on the golden pictures (Adebayo et al. 2018)."""
+    outcomes = []
+    for kind in (TensorFlowRuntime, EdgeDetector):
+        runtime = kind(entry)
+        spec = runtime.manifest.input
+        pictures = golden_pictures(spec.height, spec.width, spec.channels)
+        found = cascading_randomisation(runtime, pictures)
+        outcomes.append(tuple(round(correlation, 4) for _, correlation in found))
+    correlations, control = outcomes
+    return SanitySpec(cases=CASES, correlations=correlations, control=control, limit=SANITY_LIMIT)
+
+
+def examined(entry: Path, training_images: UInt8Array | None = None) -> Manifest:
+    """Write the golden cases into the sealed `entry`; returns its manifest with them, to be sealed again.
+
+    With `training_images` `[N, H, W, C]` thresholds for cautions are measured too; without, those that the manifest
+    has are kept.
+
+    Raises:
+        ArtifactError: the entry can't be loaded.
+    """
+    runtime = TensorFlowRuntime(entry)
+    golden = record(runtime)
+    found: dict[str, object] = {
+        "self_test": SelfTestSpec(
+            file=GOLDEN,
+            cases=len(golden.images),
+            probability_tolerance=PROBABILITY_TOLERANCE,
+            relative_tolerance=RELATIVE_TOLERANCE,
+        ),
+        "sanity": sanity(entry),
+    }
+    if training_images is not None:
+        found["cautions"] = thresholds(runtime, training_images)
+    write_golden(entry / GOLDEN, golden)
+    return runtime.manifest.model_copy(update=found)

@@ -1,0 +1,104 @@
+"""Reasons to doubt an answer, each against values computed by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from app.artifact import CautionSpec, HeatThresholds, NoveltySpec
+from app.cams import Heatmap
+from app.cautions import border_share, cautions, diffuseness, margin
+from tests.doubles import manifest
+
+SPEC = CautionSpec(
+    quantile=0.95, films=40, low_margin=0.1, heat={"gradcam": HeatThresholds(border_heat=0.5, diffuse_heat=0.6)}
+)
+CALM = manifest(novelty=NoveltySpec(method="m", threshold=1.0)).model_copy(update={"cautions": SPEC})
+
+
+def heat(*cells, side=5):
+    values = np.zeros((side, side), np.float32)
+    for row, column, value in cells:
+        values[row, column] = value
+    return Heatmap(values, float(values.max()))
+
+
+CENTRE = heat((2, 2, 1.0))
+
+
+def codes(*, heatmap=CENTRE, probabilities=(0.7, 0.2, 0.1), novelty=0.5, method="gradcam", model=CALM):
+    return [caution.code for caution in cautions(model, method, heatmap, probabilities, novelty)]
+
+
+def test_the_border_is_the_outermost_ring():
+    """A corner and the centre hold a quarter and three quarters."""
+    assert border_share(heat((0, 4, 1.0), (1, 1, 3.0)).values) == 0.25
+    assert border_share(np.ones((2, 3), np.float32)) == 1.0
+    assert border_share(np.ones((1, 1), np.float32)) == 1.0
+
+
+def test_diffuseness_is_entropy_over_its_maximum():
+    """One cell, all cells, and two of 25."""
+    assert diffuseness(CENTRE.values) == 0.0
+    assert diffuseness(np.ones((5, 5), np.float32)) == pytest.approx(1.0)
+    assert diffuseness(heat((0, 0, 0.5), (3, 1, 0.5)).values) == pytest.approx(math.log(2) / math.log(25))
+    assert diffuseness(np.ones((1, 1), np.float32)) == 0.0
+
+
+def test_the_margin_is_that_of_the_two_best():
+    """In any order; one class has none."""
+    assert margin([0.1, 0.6, 0.3]) == pytest.approx(0.3)
+    assert margin([1.0]) is None
+
+
+def test_an_answer_like_those_of_the_training_films_has_no_cautions():
+    """Nothing is cried without a reason."""
+    assert codes() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"novelty": 1.01}, "novel_image"),
+        ({"heatmap": heat()}, "empty_heatmap"),
+        ({"heatmap": heat((0, 0, 1.0), (2, 2, 0.9))}, "border_heat"),
+        ({"heatmap": heat(*((r, c, 1.0) for r in (1, 2, 3) for c in (1, 2, 3)))}, "diffuse_heat"),
+        ({"probabilities": (0.46, 0.37, 0.17)}, "low_margin"),
+    ],
+)
+def test_each_caution_comes_alone_for_its_own_reason(changes, code):
+    """The rest of the answer is calm."""
+    assert codes(**changes) == [code]
+
+
+def test_a_value_at_its_threshold_is_none_to_doubt():
+    """Half of the heat in the ring, and a novelty of 1."""
+    assert codes(heatmap=heat((0, 0, 1.0), (2, 2, 1.0)), novelty=1.0) == []
+
+
+def test_all_cautions_that_apply_are_given_with_their_figures():
+    """In a fixed order, and the detail names the value and the threshold."""
+    found = cautions(CALM, "gradcam", Heatmap(np.ones((5, 5), np.float32), 1.0), (0.4, 0.35, 0.25), 2.0)
+    assert [caution.code for caution in found] == ["novel_image", "border_heat", "diffuse_heat", "low_margin"]
+    assert "2, threshold 1" in found[0].detail
+    assert "64% of the heat" in found[1].detail
+    assert "50%" in found[1].detail
+    assert "0.050 apart" in found[3].detail
+
+
+def test_a_model_without_thresholds_gives_only_what_needs_none():
+    """Not even novelty, where the model has no such score."""
+    bare = manifest()
+    wild = {"probabilities": (0.4, 0.35, 0.25), "novelty": 99.0}
+    assert codes(model=bare, heatmap=Heatmap(np.ones((5, 5), np.float32), 1.0), **wild) == []
+    assert codes(model=bare, heatmap=heat(), **wild) == ["empty_heatmap"]
+
+
+def test_a_method_that_was_not_measured_has_no_threshold_on_its_heat():
+    """Another method's would say nothing about it."""
+    assert codes(method="layercam", heatmap=Heatmap(np.ones((5, 5), np.float32), 1.0)) == []
+
+
+def test_a_model_of_one_class_has_no_margin():
+    """There is nothing to be close to."""
+    assert codes(probabilities=(1.0,)) == []

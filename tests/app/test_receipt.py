@@ -1,0 +1,67 @@
+"""What an explanation was made from."""
+
+import hashlib
+import json
+from dataclasses import asdict
+
+import pytest
+
+from app import __version__
+from app.receipt import model_digest, receipt, target_of
+from tests.doubles import manifest
+
+FILES = {
+    "variables/variables.index": "b" * 64,
+    "saved_model.pb": "a" * 64,
+    "report/report.html": "c" * 64,
+    "golden.npz": "d" * 64,
+}
+
+
+def model(**changes):
+    return manifest().model_copy(update={"files": FILES, **changes})
+
+
+def test_the_same_request_gives_the_same_bytes():
+    """And all that it was made from is in it."""
+    first, second = (
+        json.dumps(asdict(receipt(model(), b"image", "gradcam", (1, 0, 0), tensorflow="2.21.0"))) for _ in range(2)
+    )
+    assert first == second
+    assert json.loads(first) == {
+        "image_sha256": hashlib.sha256(b"image").hexdigest(),
+        "model": "double",
+        "version": 3,
+        "model_sha256": model_digest(model()),
+        "method": "gradcam",
+        "classes": ["dark", "middle", "bright"],
+        "target": [1.0, 0.0, 0.0],
+        "layer": "blocks",
+        "fit": "squash",
+        "lightbox": __version__,
+        "tensorflow": "2.21.0",
+    }
+
+
+def test_the_models_digest_is_what_sha256sum_gives_for_its_graph_and_weights():
+    """In the order of their paths; reports and golden cases decide no answer."""
+    lines = f"{'a' * 64}  saved_model.pb\n{'b' * 64}  variables/variables.index\n"
+    assert model_digest(model()) == hashlib.sha256(lines.encode()).hexdigest()
+    assert model_digest(model(files=FILES | {"report/report.html": "e" * 64})) == model_digest(model())
+    assert model_digest(model(files=FILES | {"saved_model.pb": "e" * 64})) != model_digest(model())
+
+
+@pytest.mark.parametrize(
+    ("question", "target"),
+    [
+        ({}, (0, 0, 1)),
+        ({"against": "dark"}, (-1, 0, 1)),
+        ({"counterfactual": True}, (0, 0, -1)),
+        ({"against": "dark", "counterfactual": True}, (1, 0, -1)),
+    ],
+)
+def test_a_question_is_a_target_over_the_logits(question, target):
+    """And no zero has a sign."""
+    found = target_of(manifest(), "bright", **question)
+    assert found == target
+    assert "-0.0" not in str(found)

@@ -1,0 +1,71 @@
+"""Giving an older artefact what it was packed without."""
+
+import pytest
+
+from app.artifact import read_manifest, seal, verify_files
+from app.runtimes.tensorflow import TensorFlowRuntime
+from app.selftest import examine
+from scripts.amend import amend, main
+from scripts.export import export
+from tests import models
+from tests.films import write_folder
+
+BARE = {"self_test": None, "sanity": None, "cautions": None}
+
+
+@pytest.fixture
+def older(tmp_path):
+    """An artefact as it was packed before there were golden cases."""
+    entry = export(models.batch_norm_dropout(), ("bright", "dark", "other"), "made", tmp_path / "store")
+    (entry / "golden.npz").unlink()
+    seal(entry, read_manifest(entry).model_copy(update=BARE))
+    return entry
+
+
+def saved_model(entry):
+    return {
+        str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in entry.rglob("*.*") if "var" in str(path)
+    }
+
+
+def test_an_older_artefact_loads_and_says_nothing_of_itself(older):
+    """There is nothing to pass."""
+    runtime = TensorFlowRuntime(older)
+    assert runtime.manifest.self_test is None
+    examine(runtime, older)
+
+
+def test_it_is_amended_without_touching_its_saved_model(older, tmp_path, capsys):
+    """Golden cases, sanity, thresholds; the files that were there keep their bytes and digests."""
+    before, files = saved_model(older), read_manifest(older).files
+    data = write_folder(tmp_path, each=6)
+    assert main([str(older), "--data", str(data)]) == 0
+    assert "amended" in capsys.readouterr().out
+    manifest = read_manifest(older)
+    assert saved_model(older) == before
+    assert manifest.files.items() >= files.items()
+    assert set(manifest.files) - set(files) == {"golden.npz"}
+    assert manifest.cautions is not None
+    assert manifest.cautions.films == 12
+    assert manifest.sanity is not None
+    verify_files(older, manifest)
+    examine(TensorFlowRuntime(older), older)
+    assert not list(older.glob(".*"))
+
+
+def test_amending_again_changes_nothing(older, tmp_path):
+    """And without films the thresholds that were measured stay."""
+    first = amend(older, write_folder(tmp_path, each=3))
+    golden = (older / "golden.npz").read_bytes()
+    assert amend(older) == first
+    assert (older / "golden.npz").read_bytes() == golden
+
+
+def test_what_does_not_verify_is_not_amended(older, capsys):
+    """A changed file is no reason for a new digest."""
+    (older / "variables" / "variables.index").write_bytes(b"other")
+    before = (older / "manifest.json").read_bytes()
+    assert main([str(older)]) == 1
+    assert "SHA-256" in capsys.readouterr().err
+    assert (older / "manifest.json").read_bytes() == before
+    assert not (older / "golden.npz").exists()

@@ -1,0 +1,125 @@
+"""What an artefact carries so that it can be doubted, measured on models that were really exported."""
+
+import numpy as np
+import pytest
+
+from app.artifact import read_manifest, seal, verify_files
+from app.cams import METHODS, gradcam, normalise
+from app.cautions import border_share, cautions, diffuseness, margin
+from app.errors import SelfTestError
+from app.runtimes.tensorflow import TensorFlowRuntime
+from app.selftest import examine, read_golden
+from scripts.examination import CASES, FILMS, EdgeDetector, golden_pictures, thresholds
+from scripts.export import export
+from tests import models
+from tests.doubles import BrightnessRuntime
+
+
+@pytest.fixture
+def entry(tmp_path):
+    return export(models.batch_norm_dropout(), ("a", "b", "c"), "made", tmp_path)
+
+
+def test_every_export_records_golden_cases(entry):
+    """They are in the manifest, hashed, and the model passes them."""
+    manifest = read_manifest(entry)
+    assert manifest.self_test is not None
+    assert manifest.self_test.cases == CASES
+    assert "golden.npz" in manifest.files
+    verify_files(entry, manifest)
+    examine(TensorFlowRuntime(entry), entry)
+    golden = read_golden(entry / "golden.npz")
+    np.testing.assert_array_equal(golden.images, golden_pictures(16, 16, 3))
+    assert (golden.targets.argmax(axis=-1) == golden.probabilities.argmax(axis=-1)).all()
+
+
+def test_golden_pictures_are_the_same_every_time_and_differ_from_one_another():
+    """In colour and in grey."""
+    for channels in (1, 3):
+        pictures = golden_pictures(20, 30, channels)
+        assert pictures.shape == (CASES, 20, 30, channels)
+        np.testing.assert_array_equal(pictures, golden_pictures(20, 30, channels))
+        assert len(np.unique(pictures.reshape(CASES, -1), axis=0)) == CASES
+
+
+def test_a_model_with_randomised_weights_fails(entry, tmp_path):
+    """Files that match their digests again do not make it the model that was exported."""
+    other = models.randomised(models.batch_norm_dropout(), seed=5)
+    forged = export(other, ("a", "b", "c"), "forged", tmp_path)
+    for file in (forged / "variables").iterdir():
+        (entry / "variables" / file.name).write_bytes(file.read_bytes())
+    seal(entry, read_manifest(entry))
+    runtime = TensorFlowRuntime(entry)
+    with pytest.raises(SelfTestError, match=r"differ from those recorded at its export by up to"):
+        examine(runtime, entry)
+
+
+def test_the_edge_detector_knows_no_weights(entry):
+    """Its correlation stays 1 however much is randomised, which is what the maps' is held against."""
+    sanity = read_manifest(entry).sanity
+    assert sanity is not None
+    assert len(sanity.correlations) == len(sanity.control) == 3  # two convolutions and a dense layer
+    assert sanity.control == (1.0, 1.0, 1.0)
+    assert min(sanity.correlations) < 1.0
+
+
+def test_the_edge_detectors_map_is_the_edges(entry):
+    """A vertical line between black and white lights up its cells and no others."""
+    image = np.zeros((1, 16, 16, 3), np.uint8)
+    image[:, :, 9:] = 255
+    found = EdgeDetector(entry).evidence(image, np.zeros((1, 1, 3), np.float32))
+    heat = gradcam(found.features[0], found.gradients[0, 0])
+    assert heat.shape == (8, 8)
+    assert (heat[:, 4] > 0).all()
+    assert (np.delete(heat, 4, axis=1) == 0).all()
+
+
+def test_a_model_whose_maps_ignore_its_weights_is_found_out(tmp_path):
+    """A single feature channel with constant weights: randomised around their own mean they stay what they are."""
+    entry = export(models.planted_square(), ("dark", "bright"), "made", tmp_path)
+    sanity = read_manifest(entry).sanity
+    assert sanity is not None
+    assert abs(sanity.correlations[-1]) == 1.0
+
+
+def test_thresholds_are_quantiles_of_the_training_films(runtime_of):
+    """Of each method's maps for the predicted class: a twentieth of the films lies beyond each."""
+    runtime = runtime_of(models.batch_norm_dropout)
+    films = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
+    spec = thresholds(runtime, films)
+    assert (spec.films, spec.quantile) == (40, 0.95)
+    evidence = runtime.evidence(films, np.zeros((40, 1, 3), np.float32))
+    maps = [normalise(gradcam(a, g[0])) for a, g in zip(evidence.features, evidence.gradients, strict=True)]
+    lit = [one.values for one in maps if not one.empty]
+    assert spec.heat["gradcam"].border_heat == pytest.approx(np.quantile([border_share(v) for v in lit], 0.95))
+    assert spec.heat["gradcam"].diffuse_heat == pytest.approx(np.quantile([diffuseness(v) for v in lit], 0.95))
+    assert spec.low_margin == pytest.approx(np.quantile([margin(p) for p in evidence.probabilities], 0.05))
+    assert set(spec.heat) <= set(METHODS)
+    model = runtime.manifest.model_copy(update={"cautions": spec})
+    close = [
+        cautions(model, "gradcam", one, probabilities.tolist(), 0.0)
+        for one, probabilities in zip(maps, evidence.probabilities, strict=True)
+    ]
+    assert sum(any(c.code == "low_margin" for c in found) for found in close) == 2
+
+
+def test_of_many_films_some_are_drawn():
+    """The first and the last half differ; both are asked."""
+
+    class Counting(BrightnessRuntime):
+        asked = 0
+
+        def evidence(self, images, targets):
+            self.asked += len(images)
+            return super().evidence(images, targets)
+
+    runtime = Counting()
+    films = np.repeat(np.array([60, 250], np.uint8), 300)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
+    spec = thresholds(runtime, films)
+    assert runtime.asked == spec.films == FILMS
+    assert spec.heat["gradcam"].diffuse_heat == pytest.approx(1.0)  # dark ones have no heat, bright ones a flat one
+
+
+def test_a_model_without_training_films_has_no_thresholds(entry):
+    """An export of somebody's Keras file."""
+    assert read_manifest(entry).cautions is None
