@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 from PIL import Image
 
 from app import __version__
+from app.answers import Explanation, Novelty, Original, Prediction
 from app.arrays import Float32Array, UInt8Array
 from app.artifact import Manifest
 from app.batching import Batcher
-from app.cams import Cam, Heatmap, cam_method, normalise
+from app.cams import Heatmap, HeatmapSeries, cam_method, normalise, normalise_together, raw_maps
+from app.cautions import cautions, heat_cautions
 from app.decoding import decode, to_input
 from app.dicom import contradictions
-from app.errors import QuestionError, UnknownNameError
+from app.errors import QuestionError
+from app.faithfulness import Faithfulness, judge, plan
 from app.geometry import seen_region
-from app.overlay import Overlay, Style, reduced, render
-from app.picture import Remark
+from app.overlay import Overlay, reduced, render
+from app.question import Question
+from app.receipt import Receipt, receipt, target_of
 from app.runtimes.base import Evidence, Runtime, Scores
 from app.secondary_capture import secondary_capture
 from app.telemetry import Telemetry
@@ -25,69 +32,20 @@ from app.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
-class Novelty:
-    """How far an image lies from what the model was trained on; above `threshold` it is out of distribution."""
+class Limits:
+    """How much an analyzer takes on.
 
-    score: float
-    threshold: float
-
-    @property
-    def out_of_distribution(self) -> bool:
-        return self.score > self.threshold
-
-
-@dataclass(frozen=True, slots=True)
-class Original:
-    """What an image was, upright: its size in pixels, the container that it came in, and what to mind about it."""
-
-    width: int
-    height: int
-    format: str
-    remarks: tuple[Remark, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """The model's answer: `probabilities` by class name, in logit order; `novelty` None where the model has none.
-
-    `warnings` are what a reader of the answer has to mind.
+    `max_pixels` of an image; `max_overlay_side` in pixels; `max_batch_size` images in a model call, which waits
+    `batch_window_s` at most; `faithfulness_steps` points of a curve and `faithfulness_maps` random maps to compare with
+    (0: faithfulness is not judged).
     """
 
-    original: Original
-    probabilities: dict[str, float]
-    novelty: Novelty | None
-    warnings: tuple[Remark, ...] = ()
-
-    @property
-    def label(self) -> str:
-        """The most probable class."""
-        return max(self.probabilities, key=self.probabilities.__getitem__)
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What to explain, and how to show it.
-
-    `class_name` None asks for the predicted class; with `against`, why the one and not the other.
-    """
-
-    class_name: str | None = None
-    against: str | None = None
-    method: str = "gradcam"
-    style: Style = field(default_factory=Style)
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """A prediction and its reasons; `class_name` is the class that was explained."""
-
-    prediction: Prediction
-    class_name: str
-    against: str | None
-    method: str
-    layer: str
-    heatmap: Heatmap
-    overlay: Overlay
+    max_pixels: int
+    max_overlay_side: int
+    max_batch_size: int
+    batch_window_s: float
+    faithfulness_steps: int = 4
+    faithfulness_maps: int = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +60,16 @@ class _Exposure:
     canvas: Image.Image
 
 
+@dataclass(frozen=True, slots=True)
+class _Maps:
+    """What one image's evidence becomes."""
+
+    heatmap: Heatmap
+    classes: HeatmapSeries | None
+    overlay: Overlay
+    receipt: Receipt
+
+
 class Analyzer:
     """One loaded model and what is done around it. Use it from one event loop.
 
@@ -109,23 +77,14 @@ class Analyzer:
     any more is dropped before it begins.
     """
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        workers: Workers,
-        telemetry: Telemetry,
-        *,
-        max_pixels: int,
-        max_overlay_side: int,
-        max_batch_size: int,
-        batch_window_s: float,
-    ) -> None:
+    def __init__(self, runtime: Runtime, workers: Workers, telemetry: Telemetry, limits: Limits) -> None:
         self.runtime = runtime
         self._workers = workers
         self._telemetry = telemetry
-        self._max_pixels = max_pixels
-        self._max_overlay_side = max_overlay_side
-        self._batcher = Batcher(runtime, workers, telemetry, max_batch_size=max_batch_size, window_s=batch_window_s)
+        self._limits = limits
+        self._batcher = Batcher(
+            runtime, workers, telemetry, max_batch_size=limits.max_batch_size, window_s=limits.batch_window_s
+        )
 
     @property
     def manifest(self) -> Manifest:
@@ -144,27 +103,36 @@ class Analyzer:
     async def explain(self, data: bytes, question: Question, *, frame: int | None = None) -> Explanation:
         """Score one encoded image, or one `frame` of it, and show where the evidence for the asked class lies.
 
-        All of it comes from one forward pass.
+        All of it comes from one forward pass, but for `faithfulness`, which asks the model about many variants.
 
         Raises:
             InputError: the image or the question can't be used; the subclass says why.
         """
-        method = cam_method(question.method)
-        targets = self._targets(question)
+        manifest = self.manifest
+        question.check(manifest.classes)
+        if question.faithfulness and not self._limits.faithfulness_maps:
+            raise QuestionError("'faithfulness' is switched off in this service")
         exposure = await self._exposed(data, frame)
-        evidence = await self._batcher.evidence(exposure.pixels, targets)
+        evidence = await self._batcher.evidence(exposure.pixels, question.targets(manifest.classes))
         prediction = self._prediction(exposure.original, evidence)
         if question.against is not None and question.class_name is None and question.against == prediction.label:
             raise QuestionError(f"{question.against!r} is the predicted class itself; say which 'class' to explain")
-        heatmap, overlay = await self._workers.picture(lambda: self._drawn(exposure, evidence, method, question.style))
+        explained = question.class_name or prediction.label
+        maps = await self._workers.picture(lambda: self._mapped(data, exposure, evidence, question, explained))
+        judged = question.faithfulness and not maps.heatmap.empty
         return Explanation(
             prediction=prediction,
-            class_name=question.class_name or prediction.label,
+            class_name=explained if cam_method(question.method).class_specific else None,
             against=question.against,
+            counterfactual=question.counterfactual,
             method=question.method,
-            layer=self.manifest.feature_layer.name,
-            heatmap=heatmap,
-            overlay=overlay,
+            layer=manifest.feature_layer.name,
+            heatmap=maps.heatmap,
+            class_maps=maps.classes,
+            overlay=maps.overlay,
+            faithfulness=await self._faithfulness(exposure, maps.heatmap, question, explained) if judged else None,
+            receipt=maps.receipt,
+            warnings=(*prediction.warnings, *heat_cautions(manifest, question.method, maps.heatmap)),
         )
 
     async def secondary_capture(self, data: bytes, explanation: Explanation, *, frame: int | None = None) -> bytes:
@@ -173,15 +141,14 @@ class Analyzer:
         Raises:
             CorruptImageError: the header of `data` can't be copied.
         """
-        manifest, against = self.manifest, f" against {explanation.against}" if explanation.against else ""
-        what = f"{explanation.method} for {explanation.class_name}{against}"
+        manifest = self.manifest
+        model = f"model {manifest.name} version {manifest.version}"
         return await self._workers.picture(
             lambda: secondary_capture(
                 data,
                 explanation.overlay.pixels,
-                derivation=f"Lightbox {__version__}: {what} at layer {explanation.layer} of model {manifest.name} "
-                f"version {manifest.version}",
-                series_description=f"Lightbox {what}",
+                derivation=f"Lightbox {__version__}: {explanation.question} at layer {explanation.layer} of {model}",
+                series_description=f"Lightbox {explanation.method} {explanation.class_name or ''}".strip(),
                 notice=manifest.intended_use,
                 frame=frame,
             )
@@ -194,57 +161,85 @@ class Analyzer:
     def _expose(self, data: bytes, frame: int | None) -> _Exposure:
         spec = self.manifest.input
         with self._telemetry.stage("decode"):
-            picture = decode(data, max_pixels=self._max_pixels, frame=frame)
+            picture = decode(data, max_pixels=self._limits.max_pixels, frame=frame)
             pixels = to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
             remarks = (*picture.remarks, *(contradictions(picture.facts, spec.expects) if picture.facts else ()))
             original = Original(picture.width, picture.height, picture.format, remarks)
-            return _Exposure(original, pixels, reduced(picture.image, self._max_overlay_side))
+            return _Exposure(original, pixels, reduced(picture.image, self._limits.max_overlay_side))
 
-    def _drawn(self, exposure: _Exposure, evidence: Evidence, method: Cam, style: Style) -> tuple[Heatmap, Overlay]:
+    def _mapped(
+        self, data: bytes, exposure: _Exposure, evidence: Evidence, question: Question, explained: str
+    ) -> _Maps:
+        method, manifest = cam_method(question.method), self.manifest
         with self._telemetry.stage("render"):
-            heatmap = normalise(method(evidence.features, _contrast(evidence.gradients)))
-            spec, original, canvas = self.manifest.input, exposure.original, exposure.canvas
-            region = seen_region(original.width, original.height, spec.width, spec.height, spec.fit)
-            region = region.scaled(canvas.width / original.width, canvas.height / original.height)
-            return heatmap, render(canvas, heatmap.values, region, style, max_side=self._max_overlay_side)
+            heatmap = normalise(method(evidence.features, question.gradient(evidence.gradients)))
+            classes = None
+            if question.all_classes:
+                gradients = question.class_gradients(evidence.gradients)
+                classes = normalise_together(raw_maps(method, evidence.features, gradients))
+            target = (0.0,) * len(manifest.classes)
+            if method.class_specific:
+                target = target_of(
+                    manifest, explained, against=question.against, counterfactual=question.counterfactual
+                )
+            made_from = receipt(manifest, data, question.method, target, tensorflow=version("tensorflow"))
+            return _Maps(heatmap, classes, self._overlay(exposure, heatmap, question), made_from)
+
+    def _overlay(self, exposure: _Exposure, heatmap: Heatmap, question: Question) -> Overlay:
+        spec, original, canvas = self.manifest.input, exposure.original, exposure.canvas
+        region = seen_region(original.width, original.height, spec.width, spec.height, spec.fit)
+        region = region.scaled(canvas.width / original.width, canvas.height / original.height)
+        return render(canvas, heatmap.values, region, question.style, max_side=self._limits.max_overlay_side)
+
+    async def _faithfulness(
+        self, exposure: _Exposure, heatmap: Heatmap, question: Question, explained: str
+    ) -> Faithfulness:
+        """Ask the model about the variants of a plan, by ordinary batches.
+
+        No more than half a batch is under way at a time, so that other requests find room in every batch.
+        """
+        steps, random_maps = self._limits.faithfulness_steps, self._limits.faithfulness_maps
+        asked = await self._workers.picture(
+            lambda: plan(exposure.pixels, heatmap.values, steps=steps, random_maps=random_maps)
+        )
+        scored = self._scored(explained, question)
+        answers = np.empty(len(asked), np.float32)
+        variants = enumerate(asked.images())
+
+        async def ask() -> None:
+            for number, pixels in variants:
+                answers[number] = scored((await self._batcher.predict(pixels)).probabilities)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(max(1, self._limits.max_batch_size // 2)):
+                group.create_task(ask())
+        return await self._workers.picture(lambda: judge(asked, answers))
+
+    def _scored(self, explained: str, question: Question) -> Callable[[Float32Array], float]:
+        """What a map is judged by: the probability of its class; against another, of the two; reversed where it is."""
+        index = {name: number for number, name in enumerate(self.manifest.classes)}
+
+        def score(probabilities: Float32Array) -> float:
+            share = float(probabilities[index[explained]])
+            if question.against is not None:
+                other = float(probabilities[index[question.against]])
+                share = share / (share + other) if share + other else 0.5
+            return 1.0 - share if question.counterfactual else share
+
+        return score
 
     def _prediction(self, original: Original, row: Scores | Evidence) -> Prediction:
         """The answer for one image from its row of a batch."""
         manifest, spec = self.manifest, self.manifest.novelty
+        probabilities = [float(value) for value in row.probabilities]
         prediction = Prediction(
             original=original,
-            probabilities=dict(zip(manifest.classes, map(float, row.probabilities), strict=True)),
+            probabilities=dict(zip(manifest.classes, probabilities, strict=True)),
             novelty=None if spec is None else Novelty(float(row.novelty), spec.threshold),
-            warnings=original.remarks,
+            warnings=(*original.remarks, *cautions(manifest, probabilities, float(row.novelty))),
         )
         which = (manifest.name, str(manifest.version))
         self._telemetry.metrics.predictions.labels(*which, prediction.label).inc()
         if prediction.novelty is not None and prediction.novelty.out_of_distribution:
             self._telemetry.metrics.novel_images.labels(*which).inc()
         return prediction
-
-    def _targets(self, question: Question) -> Float32Array:
-        """What to differentiate: `[1, classes]`, or `[2, classes]` where `against` is to be subtracted."""
-        if question.against is not None and question.against == question.class_name:
-            raise QuestionError(f"'class' and 'against' are both {question.against!r}; ask about two classes")
-        rows = [self._one_hot(question.class_name)]
-        if question.against is not None:
-            rows.append(self._one_hot(question.against))
-        return np.stack(rows)
-
-    def _one_hot(self, class_name: str | None) -> Float32Array:
-        """The target `[classes]` of one class; None, all zeros, asks for the predicted one."""
-        classes = self.manifest.classes
-        if class_name is None:
-            return np.zeros(len(classes), np.float32)
-        if class_name not in classes:
-            raise UnknownNameError("class", class_name, classes)
-        return np.eye(len(classes), dtype=np.float32)[classes.index(class_name)]
-
-
-def _contrast(gradients: Float32Array) -> Float32Array:
-    """∂(y_a − y_b)/∂A `[h, w, K]` from ∂y_a/∂A and, where asked, ∂y_b/∂A `[T, h, w, K]`.
-
-    The gradient is linear in its target, so the predicted class can be contrasted before anyone knows which it is.
-    """
-    return gradients[0] if len(gradients) == 1 else gradients[0] - gradients[1]

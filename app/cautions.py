@@ -8,24 +8,13 @@ same threshold, and the detail says what that is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from app.arrays import Float32Array
 from app.artifact import CautionSpec, Manifest
 from app.cams import Heatmap
-
-Code = Literal["novel_image", "empty_heatmap", "border_heat", "diffuse_heat", "low_margin"]
-
-
-@dataclass(frozen=True, slots=True)
-class Caution:
-    """One reason to doubt an answer: a `code` for programs, and a `detail` for people."""
-
-    code: Code
-    detail: str
+from app.picture import Remark
 
 
 def border_share(values: Float32Array) -> float:
@@ -49,51 +38,50 @@ def margin(probabilities: Sequence[float] | Float32Array) -> float | None:
     return float(best[1] - best[0]) if len(best) == 2 else None
 
 
-def cautions(
-    manifest: Manifest, method: str, heatmap: Heatmap, probabilities: Sequence[float], novelty: float
-) -> tuple[Caution, ...]:
-    """What there is to say against an answer, always in the same order.
+def cautions(manifest: Manifest, probabilities: Sequence[float], novelty: float) -> tuple[Remark, ...]:
+    """What there is to say against a prediction: `novel_image`, `low_margin`.
 
     Args:
         manifest: the model's; a threshold that it lacks gives no caution.
-        method: the CAM method that `heatmap` was made by.
-        heatmap: what is shown.
         probabilities: `[classes]`.
         novelty: the model's novelty score of the image.
     """
-    spec = manifest.cautions
-    found = [_novel_image(manifest, novelty)]
-    if heatmap.empty:
-        found.append(Caution("empty_heatmap", "no part of the image speaks for what was asked; there is no heat"))
-    elif spec is not None and method in spec.heat:
-        found += _heat(spec, method, heatmap.values)
-    if spec is not None:
-        found.append(_low_margin(spec, probabilities))
+    found = (_novel_image(manifest, novelty), _low_margin(manifest.cautions, probabilities))
     return tuple(caution for caution in found if caution is not None)
 
 
-def _novel_image(manifest: Manifest, novelty: float) -> Caution | None:
+def heat_cautions(manifest: Manifest, method: str, heatmap: Heatmap) -> tuple[Remark, ...]:
+    """What there is to say against a heatmap that `method` has made: `empty_heatmap`, `border_heat`, `diffuse_heat`."""
+    spec = manifest.cautions
+    if heatmap.empty:
+        return (Remark("empty_heatmap", "no part of the image speaks for what was asked; there is no heat"),)
+    if spec is None or method not in spec.heat:
+        return ()
+    return tuple(caution for caution in _heat(spec, method, heatmap.values) if caution is not None)
+
+
+def _novel_image(manifest: Manifest, novelty: float) -> Remark | None:
     if manifest.novelty is None or novelty <= manifest.novelty.threshold:
         return None
-    return Caution(
+    return Remark(
         "novel_image",
         f"the image is unlike what the model was trained on: novelty {novelty:.3g}, threshold "
         f"{manifest.novelty.threshold:.3g}",
     )
 
 
-def _heat(spec: CautionSpec, method: str, values: Float32Array) -> list[Caution | None]:
+def _heat(spec: CautionSpec, method: str, values: Float32Array) -> list[Remark | None]:
     limits, share, spread = spec.heat[method], border_share(values), diffuseness(values)
     usual = f"of the training films' {method} maps for their predicted class"
     return [
-        Caution(
+        Remark(
             "border_heat",
             f"{share:.0%} of the heat lies in the outer ring of cells; in {spec.quantile:.0%} {usual} it is at most "
             f"{limits.border_heat:.0%}",
         )
         if share > limits.border_heat
         else None,
-        Caution(
+        Remark(
             "diffuse_heat",
             f"the heat is spread out: its entropy is {spread:.3f} of the highest possible; in {spec.quantile:.0%} "
             f"{usual} it is at most {limits.diffuse_heat:.3f}",
@@ -103,11 +91,11 @@ def _heat(spec: CautionSpec, method: str, values: Float32Array) -> list[Caution 
     ]
 
 
-def _low_margin(spec: CautionSpec, probabilities: Sequence[float]) -> Caution | None:
+def _low_margin(spec: CautionSpec | None, probabilities: Sequence[float]) -> Remark | None:
     found = margin(probabilities)
-    if found is None or spec.low_margin is None or found >= spec.low_margin:
+    if found is None or spec is None or spec.low_margin is None or found >= spec.low_margin:
         return None
-    return Caution(
+    return Remark(
         "low_margin",
         f"the two best classes are {found:.3f} apart; for {spec.quantile:.0%} of the training films they are at least "
         f"{spec.low_margin:.3f} apart",

@@ -21,6 +21,7 @@ from app.middleware import BodyLimit, LastResort, RequestId
 from app.routes import EXPOSED_HEADERS, open_router, router
 from app.runtimes.base import Runtime
 from app.schemas import Problem
+from app.selftest import examine
 from app.service import run_service
 from app.settings import Settings
 from app.telemetry import Telemetry
@@ -99,7 +100,7 @@ def create_app(
 
 
 def load_runtime(entry: Path) -> Runtime:
-    """Verify and load a version folder.
+    """Verify and load a version folder, and see that it still answers as it did when it was exported.
 
     Raises:
         ArtifactError: it is refused; the message says why.
@@ -107,7 +108,9 @@ def load_runtime(entry: Path) -> Runtime:
     # Imported here so that an application with a runtime of its own needs no TensorFlow.
     from app.runtimes.tensorflow import TensorFlowRuntime  # noqa: PLC0415  # as the comment says
 
-    return TensorFlowRuntime(entry)
+    runtime = TensorFlowRuntime(entry)
+    examine(runtime, entry)
+    return runtime
 
 
 def _on_lightbox_error(request: Request, error: Exception) -> Response:

@@ -55,9 +55,13 @@ class _Refusal:
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """What is known of one model: `served` answers when no version is named; `refused` gives reasons by version."""
+    """What is known of one model.
+
+    `default`: it answers when none is named; `served` is the version that answers then; `refused` has reasons.
+    """
 
     name: str
+    default: bool
     served: int | None
     versions: list[int]
     loaded: list[int]
@@ -181,6 +185,7 @@ class Registry:
         loaded = sorted(version for held_name, version in self._held if held_name == name)
         return ModelState(
             name=name,
+            default=name == self._name,
             served=served.manifest.version if served else None,
             versions=sorted({*model_versions(self._store, name), *loaded}),
             loaded=loaded,

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
-from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 
 from app import overlay, page
 from app.admission import Place
-from app.analyzer import Analyzer, Explanation, Prediction, Question
-from app.artifact import Manifest
-from app.cams import METHODS
+from app.analyzer import Analyzer
 from app.connection import while_connected
 from app.containers import sniff
 from app.errors import ModelNotLoadedError, QuestionError
@@ -23,26 +18,18 @@ from app.keys import check_key
 from app.metrics import CONTENT_TYPE
 from app.negotiation import DICOM, JSON, NPY, answer_types, best_type
 from app.npy import npy
-from app.registry import ModelState
+from app.question import Question
+from app.representation import HEADERS, explanation_out, file_headers, model_out, prediction_out, summary_out
 from app.schemas import (
     ExplainQuery,
     ExplanationOut,
-    ExplanationPart,
     Health,
-    HeatmapOut,
-    ImageOut,
     ModelOut,
     ModelQuery,
-    ModelRef,
     ModelsOut,
-    ModelSummary,
-    NoveltyOut,
-    OverlayOut,
     PredictionOut,
     PredictQuery,
     Problem,
-    RefusedOut,
-    WarningOut,
 )
 from app.service import Service
 from app.settings import Settings
@@ -121,18 +108,7 @@ async def _body(request: Request, place: Place) -> bytes:
     return b"".join(pieces)
 
 
-EXPOSED_HEADERS = [
-    "X-Request-ID",
-    "X-Lightbox-Model",
-    "X-Lightbox-Label",
-    "X-Lightbox-Probability",
-    "X-Lightbox-Probabilities",
-    "X-Lightbox-Class",
-    "X-Lightbox-Empty",
-    "X-Lightbox-Warnings",
-    "X-Lightbox-Notice",
-    "X-Lightbox-Out-Of-Distribution",
-]
+EXPOSED_HEADERS = ["X-Request-ID", *HEADERS]
 
 # What anyone may ask, and what needs a key where keys are set.
 open_router = APIRouter()
@@ -145,7 +121,7 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
     best_type(_accept(request), [JSON])
     async with _asked(request, query) as (analyzer, image):
         prediction = await while_connected(request, analyzer.predict(image, frame=query.frame))
-        return PredictionOut(**_prediction_fields(request, analyzer.manifest, prediction))
+        return prediction_out(request.state.request_id, analyzer.manifest, prediction, query.top)
 
 
 @router.post(
@@ -162,14 +138,15 @@ async def explain(request: Request, query: Annotated[ExplainQuery, Query()]) -> 
         media_type = _answer_type(request, query, dicom=sniff(image) == "DICOM")
         explanation = await while_connected(request, analyzer.explain(image, question, frame=query.frame))
         if media_type == JSON:
-            answer = _explanation_out(request, analyzer.manifest, explanation)
+            answer = explanation_out(request.state.request_id, analyzer.manifest, explanation, query.top)
             return Response(answer.model_dump_json(by_alias=True), media_type=JSON, headers={"Vary": "Accept"})
         if media_type == NPY:
-            return _file(analyzer.manifest, explanation, npy(explanation.heatmap.values), NPY)
-        if media_type == DICOM:
+            data = npy(explanation.heatmap.values)
+        elif media_type == DICOM:
             data = await analyzer.secondary_capture(image, explanation, frame=query.frame)
-            return _file(analyzer.manifest, explanation, data, DICOM)
-        return _file(analyzer.manifest, explanation, explanation.overlay.data, media_type)
+        else:
+            data = explanation.overlay.data
+        return Response(data, media_type=media_type, headers=file_headers(analyzer.manifest, explanation))
 
 
 @open_router.get("/livez")
@@ -197,17 +174,14 @@ async def metrics(request: Request) -> Response:
 @router.get("/models")
 async def models(request: Request) -> ModelsOut:
     """The models in the store: which version is served on what device, what is in memory, what is refused and why."""
-    return ModelsOut(models=[_summary(state) for state in _service(request).registry.states()])
+    return ModelsOut(models=[summary_out(state) for state in _service(request).registry.states()])
 
 
 @router.get("/models/{name}", dependencies=[Depends(once_each)], responses=_problems(404, 422, 503))
 async def model(request: Request, name: str, query: Annotated[ModelQuery, Query()]) -> ModelOut:
     """What the manifest of a model says: of the version that is served, or of the one asked for."""
     registry = _service(request).registry
-    manifest = registry.manifest(name, query.version)
-    facts = manifest.model_dump(mode="json", exclude={"name", "version", "files", "schema_version"})
-    summary = _summary(registry.state(name)).model_dump()
-    return ModelOut(**summary, **facts, described=manifest.version, methods=list(METHODS))
+    return model_out(registry.state(name), registry.manifest(name, query.version))
 
 
 @open_router.get("/", include_in_schema=False)
@@ -241,81 +215,12 @@ def _answer_type(request: Request, query: ExplainQuery, *, dicom: bool) -> str:
 def _question(query: ExplainQuery, media_type: str) -> Question:
     name = media_type.removeprefix("image/") if media_type.startswith("image/") else query.format
     style = overlay.Style(format=name, alpha=query.alpha, colormap=query.colormap)
-    return Question(query.class_name, query.against, query.method, style)
-
-
-def _summary(state: ModelState) -> ModelSummary:
-    return ModelSummary(
-        name=state.name,
-        version=state.served,
-        versions=state.versions,
-        loaded=state.loaded,
-        refused=[RefusedOut(version=version, reason=reason) for version, reason in state.refused.items()],
-        device=state.device,
+    return Question(
+        class_name=query.class_name,
+        against=query.against,
+        method=query.method,
+        counterfactual=query.counterfactual,
+        all_classes=query.all_classes,
+        faithfulness=query.faithfulness,
+        style=style,
     )
-
-
-def _prediction_fields(request: Request, manifest: Manifest, prediction: Prediction) -> dict[str, Any]:
-    novelty, original = prediction.novelty, prediction.original
-    return {
-        "id": request.state.request_id,
-        "model": ModelRef(name=manifest.name, version=manifest.version),
-        "label": prediction.label,
-        "probability": prediction.probabilities[prediction.label],
-        "probabilities": prediction.probabilities,
-        "novelty": novelty
-        and NoveltyOut(
-            score=novelty.score, threshold=novelty.threshold, out_of_distribution=novelty.out_of_distribution
-        ),
-        "image": ImageOut(width=original.width, height=original.height, format=original.format),
-        "warnings": [WarningOut(code=warning.code, detail=warning.detail) for warning in prediction.warnings],
-        "notice": manifest.intended_use,
-    }
-
-
-def _explanation_out(request: Request, manifest: Manifest, explanation: Explanation) -> ExplanationOut:
-    values, drawn = explanation.heatmap.values, explanation.overlay
-    part = ExplanationPart(
-        method=explanation.method,
-        class_name=explanation.class_name,
-        against=explanation.against,
-        layer=explanation.layer,
-        empty=explanation.heatmap.empty,
-        heatmap=HeatmapOut(
-            height=values.shape[0],
-            width=values.shape[1],
-            values=values.tolist(),
-            raw_max=explanation.heatmap.raw_max,
-        ),
-        overlay=OverlayOut(
-            media_type=drawn.media_type,
-            width=drawn.width,
-            height=drawn.height,
-            data=base64.b64encode(drawn.data).decode("ascii"),
-        ),
-    )
-    return ExplanationOut(**_prediction_fields(request, manifest, explanation.prediction), explanation=part)
-
-
-def _file(manifest: Manifest, explanation: Explanation, data: bytes, media_type: str) -> Response:
-    """The answer as a file; what JSON would say beside it is in the headers."""
-    prediction = explanation.prediction
-    headers = {
-        "Vary": "Accept",
-        "X-Lightbox-Model": f"{manifest.name}/{manifest.version}",
-        "X-Lightbox-Label": _header_text(prediction.label),
-        "X-Lightbox-Probability": f"{prediction.probabilities[prediction.label]:.6f}",
-        "X-Lightbox-Probabilities": json.dumps(prediction.probabilities),
-        "X-Lightbox-Class": _header_text(explanation.class_name),
-        "X-Lightbox-Empty": str(explanation.heatmap.empty).lower(),
-        "X-Lightbox-Warnings": ", ".join(warning.code for warning in prediction.warnings),
-        "X-Lightbox-Notice": _header_text(manifest.intended_use),
-    }
-    if prediction.novelty is not None:
-        headers["X-Lightbox-Out-Of-Distribution"] = str(prediction.novelty.out_of_distribution).lower()
-    return Response(data, media_type=media_type, headers=headers)
-
-
-def _header_text(text: str) -> str:
-    """`text` as a header can carry it: printable ASCII stays, the rest is percent-encoded UTF-8."""
-    return quote(text, safe="".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%"))

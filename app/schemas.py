@@ -23,6 +23,7 @@ class PredictQuery(ModelQuery):
 
     model: str | None = Field(None, description="Name of a model in the store; default: the default model")
     frame: int | None = Field(None, ge=1, description="Which frame of a DICOM object that has several, from 1")
+    top: int | None = Field(None, ge=1, description="Also list so many of the most probable classes, the best first")
 
 
 class ExplainQuery(PredictQuery):
@@ -30,6 +31,11 @@ class ExplainQuery(PredictQuery):
 
     class_name: str | None = Field(None, alias="class", description="Class to explain; default: the predicted one")
     against: str | None = Field(None, description="Explain why `class` and not this one")
+    counterfactual: bool = Field(default=False, description="Explain what speaks against the class instead")
+    all_classes: bool = Field(default=False, description="Add a map for every class, all on one scale")
+    faithfulness: bool = Field(
+        default=False, description="Judge how far the map is to be believed; asks the model about many variants"
+    )
     method: str = Field("gradcam", description="CAM method")
     format: str = Field("png", description="Format of the overlay: png, jpeg or webp")
     alpha: float = Field(0.5, ge=0, le=1, description="Strength of the overlay; 0 gives the image back")
@@ -60,14 +66,22 @@ class WarningOut(BaseModel):
     detail: str
 
 
+class ClassProbability(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+
+    class_name: str = Field(alias="class")
+    probability: float
+
+
 class PredictionOut(BaseModel):
-    """The answer of `/predict`."""
+    """The answer of `/predict`; `top_k` only where `top` asks for it."""
 
     id: str
     model: ModelRef
     label: str
     probability: float
     probabilities: dict[str, float]
+    top_k: list[ClassProbability] | None = None
     novelty: NoveltyOut | None
     image: ImageOut
     warnings: list[WarningOut]
@@ -92,22 +106,91 @@ class OverlayOut(BaseModel):
     data: str
 
 
+class ClassMapOut(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+
+    class_name: str = Field(alias="class")
+    values: list[list[float]]
+
+
+class ClassMapsOut(BaseModel):
+    """A map for every class on one scale: `values` are shares of `raw_max`, the highest value of all maps."""
+
+    raw_max: float
+    maps: list[ClassMapOut]
+
+
+class CurveOut(BaseModel):
+    """A probability along a curve, for the map and on average for the random ones; areas under it, 0..1."""
+
+    fractions: list[float]
+    probabilities: list[float]
+    area: float
+    random_probabilities: list[float]
+    random_area: float
+
+
+class FaithfulnessOut(BaseModel):
+    """How far a map is to be believed (docs/explanations.md).
+
+    Cells are hidden (`deletion`) or revealed (`insertion`) from the hottest on; what is hidden shows the image blurred
+    by a Gaussian of `blur_sigma` input pixels. `p_better` is how often a map of the same heat in a random place does
+    as well; `images` is what the model had to score.
+    """
+
+    deletion: CurveOut
+    insertion: CurveOut
+    average_drop: float
+    average_increase: float
+    random_average_drop: float
+    random_average_increase: float
+    random_maps: int
+    p_better: float
+    p_worse: float
+    better_than_random: bool
+    worse_than_random: bool
+    blur_sigma: float
+    images: int
+
+
+class ReceiptOut(BaseModel):
+    """All that decides the explanation: the same receipt, the same numbers."""
+
+    image_sha256: str
+    model: str
+    version: int
+    model_sha256: str
+    method: str
+    classes: list[str]
+    target: list[float]
+    layer: str
+    fit: str
+    lightbox: str
+    tensorflow: str
+
+
 class ExplanationPart(BaseModel):
+    """`class` is null for a method that knows no classes."""
+
     model_config = ConfigDict(populate_by_name=True)
 
     method: str
-    class_name: str = Field(alias="class")
+    class_name: str | None = Field(alias="class")
     against: str | None
+    counterfactual: bool
     layer: str
     empty: bool
     heatmap: HeatmapOut
     overlay: OverlayOut
+    all_classes: ClassMapsOut | None
+    faithfulness: FaithfulnessOut | None
 
 
 class ExplanationOut(PredictionOut):
     """The answer of `/explain`."""
 
     explanation: ExplanationPart
+    receipt: ReceiptOut
 
 
 class RefusedOut(BaseModel):
@@ -120,10 +203,12 @@ class RefusedOut(BaseModel):
 class ModelSummary(BaseModel):
     """One model of the store.
 
-    `version` is the one that is served, or None if none is in memory; `versions` are in the store, `loaded` in memory.
+    `default` is the one that answers when none is named. `version` is the one that is served, or None if none is in
+    memory; `versions` are in the store, `loaded` in memory.
     """
 
     name: str
+    default: bool
     version: int | None
     versions: list[int]
     loaded: list[int]
@@ -147,6 +232,9 @@ class ModelOut(ModelSummary):
     feature_layer: dict[str, Any]
     temperature: float
     novelty: dict[str, Any] | None
+    cautions: dict[str, Any] | None
+    self_test: dict[str, Any] | None
+    sanity: dict[str, Any] | None
     methods: list[str]
     training: dict[str, Any] | None
     metrics: dict[str, Any] | None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.admission import Admission
-from app.analyzer import Analyzer
+from app.analyzer import Analyzer, Limits
 from app.cores import available_cores
 from app.errors import ArtifactError
 from app.registry import Registry
@@ -48,15 +48,7 @@ async def run_service(
     with Workers(available_cores()) as workers:
 
         def analyzer(loaded: Runtime) -> Analyzer:
-            return Analyzer(
-                loaded,
-                workers,
-                telemetry,
-                max_pixels=settings.max_image_pixels,
-                max_overlay_side=settings.max_overlay_side,
-                max_batch_size=settings.max_batch_size,
-                batch_window_s=settings.batch_window_ms / 1000,
-            )
+            return Analyzer(loaded, workers, telemetry, _limits(settings))
 
         registry = Registry(
             settings.model_store,
@@ -79,6 +71,17 @@ async def run_service(
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
             registry.close()
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        max_pixels=settings.max_image_pixels,
+        max_overlay_side=settings.max_overlay_side,
+        max_batch_size=settings.max_batch_size,
+        batch_window_s=settings.batch_window_ms / 1000,
+        faithfulness_steps=settings.faithfulness_steps,
+        faithfulness_maps=settings.faithfulness_maps,
+    )
 
 
 async def _keep(registry: Registry, settings: Settings, on_refusal: Callable[[ArtifactError], None] | None) -> None:

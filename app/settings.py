@@ -52,6 +52,12 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(30.0, gt=0)
     """Seconds from a request's first byte after which it is answered with 504."""
 
+    faithfulness_steps: int = Field(4, ge=2, le=32)
+    """Points of a deletion or insertion curve after its first."""
+
+    faithfulness_maps: int = Field(19, ge=0, le=199)
+    """Random maps that a heatmap is compared with; 0: its faithfulness is not judged."""
+
     shutdown_grace_s: int = Field(30, ge=0)
     """Seconds that requests have to finish when the service is told to stop."""
 

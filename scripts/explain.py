@@ -17,12 +17,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from app.analyzer import Analyzer, Explanation, Prediction, Question
-from app.artifact import Manifest, find_artifact
-from app.cams import METHODS, cam_method
+from app.analyzer import Analyzer, Limits
+from app.answers import Explanation
+from app.artifact import find_artifact
+from app.cams import METHODS
 from app.cores import available_cores
-from app.errors import InputError, LightboxError, UnknownNameError
+from app.errors import InputError, LightboxError
 from app.overlay import COLORMAPS, FORMATS, Style
+from app.question import Question
 from app.runtimes.base import Runtime
 from app.runtimes.tensorflow import TensorFlowRuntime
 from app.telemetry import Telemetry
@@ -70,9 +72,9 @@ def explain_folder(plan: Plan, runtime: Runtime) -> list[dict[str, str]]:
     """Answer every film of `plan`; the rows, in order of the file names.
 
     Raises:
-        UnknownNameError: the question names a class or a method that there isn't.
+        QuestionError: the question names a class or a method that there isn't.
     """
-    _check(plan.question, runtime.manifest)
+    plan.question.check(runtime.manifest.classes)
     plan.out.mkdir(parents=True, exist_ok=True)
     paths = films(plan.folder, plan.out)
     results = Results(plan.out / "results.csv", runtime.manifest.classes)
@@ -82,26 +84,11 @@ def explain_folder(plan: Plan, runtime: Runtime) -> list[dict[str, str]]:
     return results.rows
 
 
-def _check(question: Question, manifest: Manifest) -> None:
-    """Refuse before the first film what would be refused of each."""
-    cam_method(question.method)
-    for name in (question.class_name, question.against):
-        if name is not None and name not in manifest.classes:
-            raise UnknownNameError("class", name, manifest.classes)
-
-
 async def _explain_all(plan: Plan, runtime: Runtime, paths: Sequence[Path], results: Results) -> None:
     waiting = iter(paths)
     with Workers(available_cores()) as workers, results, tqdm(total=len(paths), unit="film") as progress:
-        analyzer = Analyzer(
-            runtime,
-            workers,
-            Telemetry(),
-            max_pixels=MAX_PIXELS,
-            max_overlay_side=plan.side,
-            max_batch_size=_BATCH_SIZE,
-            batch_window_s=_WINDOW_S,
-        )
+        limits = Limits(MAX_PIXELS, plan.side, _BATCH_SIZE, _WINDOW_S)
+        analyzer = Analyzer(runtime, workers, Telemetry(), limits)
         async with asyncio.TaskGroup() as group:
             for _ in range(plan.at_once):
                 group.create_task(_explain_some(plan, analyzer, waiting, results, progress))
@@ -149,19 +136,11 @@ def _answer(explanation: Explanation) -> dict[str, str]:
         "novelty": f"{novelty.score:.6f}" if novelty else "",
         "novelty_threshold": f"{novelty.threshold:.6f}" if novelty else "",
         "out_of_distribution": str(novelty.out_of_distribution).lower() if novelty else "",
-        "warnings": "; ".join(_warnings(prediction)),
+        "warnings": "; ".join(warning.detail for warning in explanation.warnings),
         "width": str(original.width),
         "height": str(original.height),
         "format": original.format,
     }
-
-
-def _warnings(prediction: Prediction) -> Iterator[str]:
-    """What a reader of the answer has to mind."""
-    for warning in prediction.warnings:
-        yield warning.detail
-    if prediction.novelty is not None and prediction.novelty.out_of_distribution:
-        yield "out of distribution: unlike what the model was trained on"
 
 
 def _name(path: Path, plan: Plan) -> str:
@@ -189,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.folder.is_dir():
         parser.error(f"{options.folder} is no folder")
     style = Style(options.format, options.alpha, options.colormap)
-    question = Question(options.class_name, options.against, options.method, style)
+    question = Question(options.class_name, options.against, options.method, style=style)
     plan = Plan(options.folder, options.out, question, options.side, options.at_once)
     try:
         rows = explain_folder(plan, TensorFlowRuntime(find_artifact(options.store, options.model, options.version)))

@@ -4,10 +4,11 @@ import anyio
 import numpy as np
 import pytest
 
-from app.analyzer import Analyzer, Question
+from app.analyzer import Analyzer, Limits
 from app.artifact import NoveltySpec
 from app.errors import CorruptImageError, QuestionError, UnknownNameError
 from app.overlay import Style
+from app.question import Question
 from app.telemetry import Telemetry
 from app.workers import Workers
 from tests.doubles import BrightnessRuntime, GatedRuntime, manifest
@@ -17,15 +18,7 @@ from tests.pictures import constant, decoded, encoded
 async def asked(call, runtime=None):
     """What `call(analyzer)` gives, over `runtime`."""
     with Workers(2) as workers:
-        analyzer = Analyzer(
-            runtime or BrightnessRuntime(),
-            workers,
-            Telemetry(),
-            max_pixels=1_000_000,
-            max_overlay_side=256,
-            max_batch_size=4,
-            batch_window_s=0.01,
-        )
+        analyzer = Analyzer(runtime or BrightnessRuntime(), workers, Telemetry(), Limits(1_000_000, 256, 4, 0.01))
         return await call(analyzer)
 
 

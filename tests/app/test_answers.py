@@ -94,7 +94,7 @@ def test_a_frame_is_chosen(client, path):
     assert client.post(f"{path}?frame=2", content=PNG_FILM).status_code == 422
 
 
-@pytest.mark.parametrize("path", ["/predict", "/explain"])
+@pytest.mark.parametrize("path", ["/predict", "/explain?class=bright"])
 def test_a_header_that_contradicts_the_model_is_a_warning(path):
     """Not a refusal; a model that expects nothing says nothing."""
     expects = Expectation(modality=("CR", "DX"), body_part=("CHEST",), view=("PA", "AP"))
@@ -106,7 +106,7 @@ def test_a_header_that_contradicts_the_model_is_a_warning(path):
         assert [warning["code"] for warning in warnings] == ["unexpected_body_part", "unexpected_view"]
         assert "CHEST" in warnings[0]["detail"]
         assert client.post(path, content=DICOM_FILM).json()["warnings"] == []
-        picture = client.post("/explain", content=lateral_leg, headers={"accept": "image/png"})
+        picture = client.post("/explain?class=bright", content=lateral_leg, headers={"accept": "image/png"})
         assert picture.headers["x-lightbox-warnings"] == "unexpected_body_part, unexpected_view"
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from app.artifact import CautionSpec, HeatThresholds, NoveltySpec
 from app.cams import Heatmap
-from app.cautions import border_share, cautions, diffuseness, margin
+from app.cautions import border_share, cautions, diffuseness, heat_cautions, margin
 from tests.doubles import manifest
 
 SPEC = CautionSpec(
@@ -27,7 +27,8 @@ CENTRE = heat((2, 2, 1.0))
 
 
 def codes(*, heatmap=CENTRE, probabilities=(0.7, 0.2, 0.1), novelty=0.5, method="gradcam", model=CALM):
-    return [caution.code for caution in cautions(model, method, heatmap, probabilities, novelty)]
+    said = (*cautions(model, probabilities, novelty), *heat_cautions(model, method, heatmap))
+    return [caution.code for caution in said]
 
 
 def test_the_border_is_the_outermost_ring():
@@ -78,12 +79,15 @@ def test_a_value_at_its_threshold_is_none_to_doubt():
 
 def test_all_cautions_that_apply_are_given_with_their_figures():
     """In a fixed order, and the detail names the value and the threshold."""
-    found = cautions(CALM, "gradcam", Heatmap(np.ones((5, 5), np.float32), 1.0), (0.4, 0.35, 0.25), 2.0)
-    assert [caution.code for caution in found] == ["novel_image", "border_heat", "diffuse_heat", "low_margin"]
+    found = (
+        *cautions(CALM, (0.4, 0.35, 0.25), 2.0),
+        *heat_cautions(CALM, "gradcam", Heatmap(np.ones((5, 5), np.float32), 1.0)),
+    )
+    assert [caution.code for caution in found] == ["novel_image", "low_margin", "border_heat", "diffuse_heat"]
     assert "2, threshold 1" in found[0].detail
-    assert "64% of the heat" in found[1].detail
-    assert "50%" in found[1].detail
-    assert "0.050 apart" in found[3].detail
+    assert "0.050 apart" in found[1].detail
+    assert "64% of the heat" in found[2].detail
+    assert "50%" in found[2].detail
 
 
 def test_a_model_without_thresholds_gives_only_what_needs_none():

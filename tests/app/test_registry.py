@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from app.analyzer import Analyzer
+from app.analyzer import Analyzer, Limits
 from app.artifact import MANIFEST, seal
 from app.errors import ArtifactError, ArtifactNotFoundError, ModelNotLoadedError, ModelRefusedError, UnknownModelError
 from app.metrics import Metrics
@@ -54,15 +54,7 @@ async def registry(store, *, name="film", pinned=None, limit=4):
     with Workers(1) as workers:
 
         def analyzer(runtime):
-            return Analyzer(
-                runtime,
-                workers,
-                telemetry,
-                max_pixels=1_000_000,
-                max_overlay_side=256,
-                max_batch_size=4,
-                batch_window_s=0,
-            )
+            return Analyzer(runtime, workers, telemetry, Limits(1_000_000, 256, 4, 0))
 
         held = Registry(
             store.root,

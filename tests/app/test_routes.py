@@ -48,6 +48,7 @@ def test_predict_answers_the_contract(client):
         "model": {"name": "double", "version": 3},
         "label": "middle",
         "probability": pytest.approx(0.8),
+        "top_k": None,
         "novelty": None,
         "image": {"width": 60, "height": 40, "format": "PNG"},
         "warnings": [],
@@ -67,6 +68,7 @@ def test_explain_answers_all_that_predict_does_and_the_explanation(client):
     predicted = client.post("/predict", content=BRIGHT).json()
     body = client.post("/explain", content=BRIGHT).json()
     explanation = body.pop("explanation")
+    assert len(body.pop("receipt")["image_sha256"]) == 64
     assert body | {"id": ""} == predicted | {"id": ""}
     overlay = explanation.pop("overlay")
     assert decoded(base64.b64decode(overlay.pop("data"), validate=True)).shape == (40, 60, 3)
@@ -78,8 +80,11 @@ def test_explain_answers_all_that_predict_does_and_the_explanation(client):
         "method": "gradcam",
         "class": "bright",
         "against": None,
+        "counterfactual": False,
         "layer": "blocks",
         "empty": False,
+        "all_classes": None,
+        "faithfulness": None,
     }
 
 
@@ -155,6 +160,7 @@ def test_models_tell_what_is_served(client):
     listed = {model["name"]: model for model in client.get("/models").json()["models"]}
     assert listed["double"] == {
         "name": "double",
+        "default": True,
         "version": 3,
         "versions": [3],
         "loaded": [3],

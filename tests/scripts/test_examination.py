@@ -5,7 +5,7 @@ import pytest
 
 from app.artifact import read_manifest, seal, verify_files
 from app.cams import METHODS, gradcam, normalise
-from app.cautions import border_share, cautions, diffuseness, margin
+from app.cautions import border_share, cautions, diffuseness, heat_cautions, margin
 from app.errors import SelfTestError
 from app.runtimes.tensorflow import TensorFlowRuntime
 from app.selftest import examine, read_golden
@@ -97,7 +97,7 @@ def test_thresholds_are_quantiles_of_the_training_films(runtime_of):
     assert set(spec.heat) <= set(METHODS)
     model = runtime.manifest.model_copy(update={"cautions": spec})
     close = [
-        cautions(model, "gradcam", one, probabilities.tolist(), 0.0)
+        (*cautions(model, probabilities.tolist(), 0.0), *heat_cautions(model, "gradcam", one))
         for one, probabilities in zip(maps, evidence.probabilities, strict=True)
     ]
     assert sum(any(c.code == "low_margin" for c in found) for found in close) == 2

@@ -1,0 +1,193 @@
+"""Answers as HTTP shows them: as JSON, or as headers beside a file."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from typing import Any
+from urllib.parse import quote
+
+from app.answers import Explanation, Prediction
+from app.artifact import Manifest
+from app.cams import METHODS, HeatmapSeries
+from app.faithfulness import Faithfulness
+from app.registry import ModelState
+from app.schemas import (
+    ClassMapOut,
+    ClassMapsOut,
+    ClassProbability,
+    CurveOut,
+    ExplanationOut,
+    ExplanationPart,
+    FaithfulnessOut,
+    HeatmapOut,
+    ImageOut,
+    ModelOut,
+    ModelRef,
+    ModelSummary,
+    NoveltyOut,
+    OverlayOut,
+    PredictionOut,
+    ReceiptOut,
+    RefusedOut,
+    WarningOut,
+)
+
+# Headers are bounded by servers and proxies, classes are not.
+_HEADER_CLASSES = 10
+
+HEADERS = [
+    "X-Lightbox-Model",
+    "X-Lightbox-Label",
+    "X-Lightbox-Probability",
+    "X-Lightbox-Probabilities",
+    "X-Lightbox-Class",
+    "X-Lightbox-Empty",
+    "X-Lightbox-Warnings",
+    "X-Lightbox-Notice",
+    "X-Lightbox-Out-Of-Distribution",
+]
+
+
+def prediction_out(request_id: str, manifest: Manifest, prediction: Prediction, top: int | None) -> PredictionOut:
+    """The answer of `/predict`."""
+    return PredictionOut(**_prediction_fields(request_id, manifest, prediction, top))
+
+
+def explanation_out(request_id: str, manifest: Manifest, explanation: Explanation, top: int | None) -> ExplanationOut:
+    """The answer of `/explain`."""
+    values, drawn, judged = explanation.heatmap.values, explanation.overlay, explanation.faithfulness
+    part = ExplanationPart(
+        method=explanation.method,
+        class_name=explanation.class_name,
+        against=explanation.against,
+        counterfactual=explanation.counterfactual,
+        layer=explanation.layer,
+        empty=explanation.heatmap.empty,
+        heatmap=HeatmapOut(
+            height=values.shape[0],
+            width=values.shape[1],
+            values=values.tolist(),
+            raw_max=explanation.heatmap.raw_max,
+        ),
+        overlay=OverlayOut(
+            media_type=drawn.media_type,
+            width=drawn.width,
+            height=drawn.height,
+            data=base64.b64encode(drawn.data).decode("ascii"),
+        ),
+        all_classes=_class_maps(manifest, explanation.class_maps) if explanation.class_maps else None,
+        faithfulness=_faithfulness(judged) if judged else None,
+    )
+    fields = _prediction_fields(request_id, manifest, explanation.prediction, top)
+    fields["warnings"] = _warnings(explanation)
+    return ExplanationOut(**fields, explanation=part, receipt=ReceiptOut(**dataclasses.asdict(explanation.receipt)))
+
+
+def file_headers(manifest: Manifest, explanation: Explanation) -> dict[str, str]:
+    """What JSON would say beside a file; of many classes the most probable ones."""
+    prediction = explanation.prediction
+    headers = {
+        "Vary": "Accept",
+        "X-Lightbox-Model": f"{manifest.name}/{manifest.version}",
+        "X-Lightbox-Label": _header_text(prediction.label),
+        "X-Lightbox-Probability": f"{prediction.probabilities[prediction.label]:.6f}",
+        "X-Lightbox-Probabilities": json.dumps(prediction.top(_HEADER_CLASSES)),
+        "X-Lightbox-Class": _header_text(explanation.class_name or ""),
+        "X-Lightbox-Empty": str(explanation.heatmap.empty).lower(),
+        "X-Lightbox-Warnings": ", ".join(warning.code for warning in explanation.warnings),
+        "X-Lightbox-Notice": _header_text(manifest.intended_use),
+    }
+    if prediction.novelty is not None:
+        headers["X-Lightbox-Out-Of-Distribution"] = str(prediction.novelty.out_of_distribution).lower()
+    return headers
+
+
+def summary_out(state: ModelState) -> ModelSummary:
+    """One model in the answer of `/models`."""
+    return ModelSummary(**_summary_fields(state))
+
+
+def model_out(state: ModelState, manifest: Manifest) -> ModelOut:
+    """The answer of `/models/<name>`."""
+    facts = manifest.model_dump(mode="json", exclude={"name", "version", "files", "schema_version"})
+    return ModelOut(**_summary_fields(state), **facts, described=manifest.version, methods=list(METHODS))
+
+
+def _summary_fields(state: ModelState) -> dict[str, Any]:
+    return {
+        "name": state.name,
+        "default": state.default,
+        "version": state.served,
+        "versions": state.versions,
+        "loaded": state.loaded,
+        "refused": [RefusedOut(version=version, reason=reason) for version, reason in state.refused.items()],
+        "device": state.device,
+    }
+
+
+def _prediction_fields(request_id: str, manifest: Manifest, prediction: Prediction, top: int | None) -> dict[str, Any]:
+    novelty, original = prediction.novelty, prediction.original
+    best = None if top is None else prediction.top(top)
+    return {
+        "id": request_id,
+        "model": ModelRef(name=manifest.name, version=manifest.version),
+        "label": prediction.label,
+        "probability": prediction.probabilities[prediction.label],
+        "probabilities": prediction.probabilities,
+        "top_k": best and [ClassProbability(class_name=name, probability=value) for name, value in best.items()],
+        "novelty": novelty
+        and NoveltyOut(
+            score=novelty.score, threshold=novelty.threshold, out_of_distribution=novelty.out_of_distribution
+        ),
+        "image": ImageOut(width=original.width, height=original.height, format=original.format),
+        "warnings": _warnings(prediction),
+        "notice": manifest.intended_use,
+    }
+
+
+def _warnings(answer: Prediction | Explanation) -> list[WarningOut]:
+    return [WarningOut(code=warning.code, detail=warning.detail) for warning in answer.warnings]
+
+
+def _class_maps(manifest: Manifest, series: HeatmapSeries) -> ClassMapsOut:
+    named = zip(manifest.classes, series.values, strict=True)
+    maps = [ClassMapOut(class_name=name, values=values.tolist()) for name, values in named]
+    return ClassMapsOut(raw_max=series.raw_max, maps=maps)
+
+
+def _faithfulness(judged: Faithfulness) -> FaithfulnessOut:
+    heatmap, random, fractions = judged.heatmap, judged.random, list(judged.fractions)
+    return FaithfulnessOut(
+        deletion=CurveOut(
+            fractions=fractions,
+            probabilities=list(heatmap.deletion),
+            area=heatmap.deletion_area,
+            random_probabilities=list(random.deletion),
+            random_area=random.deletion_area,
+        ),
+        insertion=CurveOut(
+            fractions=fractions,
+            probabilities=list(heatmap.insertion),
+            area=heatmap.insertion_area,
+            random_probabilities=list(random.insertion),
+            random_area=random.insertion_area,
+        ),
+        average_drop=heatmap.average_drop,
+        average_increase=heatmap.average_increase,
+        random_average_drop=random.average_drop,
+        random_average_increase=random.average_increase,
+        random_maps=judged.random_maps,
+        p_better=judged.p_better,
+        p_worse=judged.p_worse,
+        better_than_random=judged.better_than_random,
+        worse_than_random=judged.worse_than_random,
+        blur_sigma=judged.sigma,
+        images=judged.images,
+    )
+
+
+def _header_text(text: str) -> str:
+    """`text` as a header can carry it: printable ASCII stays, the rest is percent-encoded UTF-8."""
+    return quote(text, safe="".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%"))
