@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class _Query(BaseModel):
@@ -40,6 +40,12 @@ class ExplainQuery(PredictQuery):
     format: str = Field("png", description="Format of the overlay: png, jpeg or webp")
     alpha: float = Field(0.5, ge=0, le=1, description="Strength of the overlay; 0 gives the image back")
     colormap: str = Field("jet", description="Colours of the overlay")
+
+    @field_validator("method")
+    @classmethod
+    def _plus_was_meant(cls, method: str) -> str:
+        """In a query a plus sign means a space; `method=gradcam++`, typed by hand, arrives as `gradcam` and two."""
+        return method.replace(" ", "+")
 
 
 class ModelRef(BaseModel):
