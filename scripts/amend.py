@@ -6,25 +6,30 @@ import argparse
 import sys
 from pathlib import Path
 
-from app.artifact import Manifest, read_manifest, seal
+from app.artifact import Expectation, Manifest, read_manifest, seal
 from app.errors import ArtifactError
 from scripts.data import read_films, read_pixels
 from scripts.errors import ScriptError
 from scripts.examination import examined
+from scripts.expectations import add_expectations, expectation_of
 
 
-def amend(entry: Path, data: Path | None = None) -> Manifest:
+def amend(entry: Path, data: Path | None = None, expects: Expectation | None = None) -> Manifest:
     """Examine the artefact `entry`, an older one that lacks it or one whose examination has changed, and reseal it.
 
     Every file is verified before; of the artefact only `manifest.json` and the golden cases are written, the manifest
-    last and at once. With `data`, the folder that the model was trained on, thresholds for cautions are measured.
+    last and at once. With `data`, the folder that the model was trained on, thresholds for cautions are measured;
+    `expects` replaces what a DICOM header is expected to say.
 
     Raises:
         ArtifactError: the artefact is refused.
         ScriptError: the data can't be used.
     """
     images = None if data is None else read_pixels(read_films(data), read_manifest(entry).input)
-    return seal(entry, examined(entry, images))
+    manifest = examined(entry, images)
+    if expects is not None:
+        manifest = manifest.model_copy(update={"input": manifest.input.model_copy(update={"expects": expects})})
+    return seal(entry, manifest)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,9 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.amend", description=__doc__)
     parser.add_argument("model", type=Path, help="a version folder: model_store/NAME/VERSION")
     parser.add_argument("--data", type=Path, help="the films that it was trained on, for the thresholds of cautions")
+    add_expectations(parser)
     options = parser.parse_args(arguments)
     try:
-        manifest = amend(options.model, options.data)
+        manifest = amend(options.model, options.data, expectation_of(options))
     except (ScriptError, ArtifactError) as error:
         print(f"amend: {error}", file=sys.stderr)
         return 1

@@ -33,7 +33,7 @@ async function start() {
   state.parameters = new Set((description.paths["/explain"].post.parameters ?? []).map(({ name }) => name));
   options(at("colormap"), Object.keys(colours).map((name) => [name, name]), at("colormap").value || "jet");
   for (const name of TOGGLES) at(`${name}-field`).hidden = !state.parameters.has(name);
-  const served = models.find(({ version }) => version !== null) ?? models[0];
+  const served = models.find((model) => model.default) ?? models[0];
   options(at("model"), models.map(({ name }) => [name, name]), served?.name);
   at("model-field").hidden = models.length < 2 || !state.parameters.has("model");
   await meet(served.name);

@@ -75,13 +75,16 @@ export function curves(faithfulness) {
   if (lines.length === 0) return null;
   const picture = svg("svg", { viewBox: "-4 -4 208 108", role: "img", "aria-label": spoken(lines) });
   picture.append(svg("path", { d: "M0 0V100H200", class: "axis" }));
-  for (const { name, fractions, probabilities } of lines) {
-    const points = fractions.map((fraction, index) => `${200 * fraction},${100 - 100 * probabilities[index]}`);
-    picture.append(svg("polyline", { points: points.join(" "), class: name }));
+  for (const { name, fractions, probabilities, random_probabilities: random } of lines) {
+    for (const [values, kind] of [[random, `${name} random`], [probabilities, name]]) {
+      const points = fractions.map((fraction, index) => `${200 * fraction},${100 - 100 * values[index]}`);
+      picture.append(svg("polyline", { points: points.join(" "), class: kind }));
+    }
   }
-  const better = faithfulness.better_than_random;
-  const verdict = better === undefined ? "" : better ? "Better than random maps." : "No better than random maps.";
+  const { better_than_random: better, worse_than_random: worse } = faithfulness;
+  const verdict = better ? "Better than random maps." : worse ? "Worse than random maps." : "No better than random maps.";
   const caption = element("figcaption", {}, ...lines.map(({ name }) => element("span", { className: name, textContent: name })));
+  caption.append(element("span", { textContent: "dashed: the same heat in random places" }));
   caption.append(element("strong", { textContent: verdict }));
   return element("figure", { className: "curves" }, picture, caption);
 }
@@ -98,11 +101,9 @@ function svg(tag, attributes) {
   return made;
 }
 
-/** The maps of all classes, [name, values] each, wherever the answer has them. */
+/** The maps of all classes, [name, values] each, where the answer has them. */
 export function mapsOf(explanation) {
-  const maps = explanation.all_classes ?? explanation.maps ?? [];
-  const pairs = Array.isArray(maps) ? maps.map((map) => [map.class, map]) : Object.entries(maps);
-  return pairs.map(([name, map]) => [name, map.heatmap?.values ?? map.values ?? map]);
+  return (explanation.all_classes?.maps ?? []).map((map) => [map.class, map.values]);
 }
 
 /** Small `pictures`, [class, ImageData] each; one press calls `choose(class)`. */

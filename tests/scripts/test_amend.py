@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.artifact import read_manifest, seal, verify_files
+from app.artifact import Expectation, read_manifest, seal, verify_files
 from app.runtimes.tensorflow import TensorFlowRuntime
 from app.selftest import examine
 from scripts.amend import amend, main
@@ -51,6 +51,15 @@ def test_it_is_amended_without_touching_its_saved_model(older, tmp_path, capsys)
     verify_files(older, manifest)
     examine(TensorFlowRuntime(older), older)
     assert not list(older.glob(".*"))
+
+
+def test_what_a_header_should_say_can_be_set(older):
+    """And stays when it is not asked for again."""
+    assert main([str(older), "--modality", "CR,DX", "--view", "PA"]) == 0
+    expected = Expectation(modality=("CR", "DX"), view=("PA",))
+    assert read_manifest(older).input.expects == expected
+    assert main([str(older)]) == 0
+    assert read_manifest(older).input.expects == expected
 
 
 def test_amending_again_changes_nothing(older, tmp_path):
