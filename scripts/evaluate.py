@@ -20,7 +20,7 @@ from app.picture import Picture
 from app.runtimes.tensorflow import TensorFlowRuntime
 from scripts import controls
 from scripts.calibration import cross_calibrated, cross_scaled
-from scripts.data import Film, digest, read_films, read_pixels
+from scripts.data import Film, digest, person, read_films, read_pixels
 from scripts.errors import DataError, ScriptError
 from scripts.report import write_report
 from scripts.statistics import auc, calibration_error, mean_of, proportion, reliability
@@ -120,7 +120,7 @@ def _one_against_rest(results: Results, index: int) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "sensitivity": proportion(int((called & positive).sum()), int(positive.sum())),
         "specificity": proportion(int((~called & ~positive).sum()), int((~positive).sum())),
-        "auc": auc(scores[positive], scores[~positive]),
+        "auc": _area(results, scores, positive, ~positive),
     }
     if positive.any() and not positive.all():
         false_rate, true_rate, _ = roc_curve(positive, scores)
@@ -131,22 +131,34 @@ def _one_against_rest(results: Results, index: int) -> dict[str, Any]:
 
 def _by_source(results: Results) -> dict[str, Any]:
     """Within each source: accuracy, and how each class is told from the first one, which source alone can't do."""
+    first = results.classes[0]
     figures = {}
     for source in sorted({film.source for film in results.films}):
         at = np.array([film.source == source for film in results.films])
-        labels, probabilities = results.labels[at], results.probabilities[at]
+        counts = {name: int((at & (results.labels == i)).sum()) for i, name in enumerate(results.classes)}
+        areas = {
+            f"{name} against {first}": _area(
+                results, results.probabilities[:, i], at & (results.labels == i), at & (results.labels == 0)
+            )
+            for i, name in enumerate(results.classes)
+            if i and counts[name] and counts[first]
+        }
+        if len(areas) > 1:
+            areas[f"any other against {first}"] = _area(
+                results, -results.probabilities[:, 0], at & (results.labels > 0), at & (results.labels == 0)
+            )
         figures[source or "unknown"] = {
             "accuracy": proportion(int(results.right[at].sum()), int(at.sum())),
-            "films": {name: int((labels == i).sum()) for i, name in enumerate(results.classes)},
-            "auc": {
-                f"{name} against {results.classes[0]}": auc(
-                    probabilities[labels == i, i], probabilities[labels == 0, i]
-                )
-                for i, name in enumerate(results.classes)
-                if i and (labels == i).any() and (labels == 0).any()
-            },
+            "films": counts,
+            "auc": areas,
         }
     return figures
+
+
+def _area(results: Results, scores: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> dict[str, Any]:
+    """How well `scores` `[N]` tell the films of one mask `[N]` from those of the other."""
+    persons = np.array([person(film) for film in results.films])
+    return auc(scores[positive], scores[negative], (persons[positive].tolist(), persons[negative].tolist()))
 
 
 def novelty_figures(runtime: TensorFlowRuntime, novelty: Float32Array) -> dict[str, Any]:

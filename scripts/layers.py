@@ -129,3 +129,42 @@ class Novelty(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (input_shape[0],)
+
+
+@keras.saving.register_keras_serializable("lightbox")
+class Moments(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """Mean and standard deviation over the grid: features `[B, h, w, K]` to `[B, 2K]`."""
+
+    def call(self, features: Any) -> Any:
+        mean, variance = tf.nn.moments(features, axes=[1, 2])
+        return tf.concat([mean, tf.sqrt(variance + _FLOOR**2)], axis=-1)  # a root's slope at 0 has no bound
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], 2 * input_shape[-1])
+
+
+@keras.saving.register_keras_serializable("lightbox")
+class RadialBasis(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """exp(−width · ‖x − cⱼ‖² / d), how near x `[B, d]` is to each of M centres: `[B, M]`. Not trained by descent."""
+
+    def __init__(self, centres: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.centre_count = centres
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "centres": self.centre_count}
+
+    def build(self, input_shape: Any) -> None:
+        shape = (self.centre_count, input_shape[-1])
+        self.centres = self.add_weight(name="centres", shape=shape, initializer="zeros", trainable=False)
+        self.width = self.add_weight(name="width", shape=(), initializer="ones", trainable=False)
+
+    def call(self, inputs: Any) -> Any:
+        near = tf.reduce_sum(tf.square(inputs), axis=-1, keepdims=True) + tf.reduce_sum(
+            tf.square(self.centres), axis=-1
+        )
+        distances = near - 2.0 * tf.linalg.matmul(inputs, self.centres, transpose_b=True)
+        return tf.exp(-self.width / inputs.shape[-1] * distances)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], self.centre_count)

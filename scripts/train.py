@@ -29,10 +29,12 @@ from scripts.data import Film, class_names, digest, folds, read_films
 from scripts.dissection import Anatomy
 from scripts.errors import ScriptError
 from scripts.evaluate import judge, run, summary
+from scripts.features import cache_features
 from scripts.layers import Novelty
-from scripts.networks import BACKBONES, Network, build_network, round_to_half, weights_provenance
+from scripts.networks import BACKBONES, Network, round_to_half, weights_provenance
 from scripts.packing import Judge, Package, pack
-from scripts.training import Cache, Recipe, cache_features, fine_tune, fit_head, fit_lungs, fit_novelty
+from scripts.recipe import Recipe, add_recipe_options, recipe_of
+from scripts.training import Fitter, fit_novelty, network_for, variants_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +77,9 @@ def train(
     scratch = work / _key(corpus, recipe)
     scratch.mkdir(parents=True, exist_ok=True)
     spec = InputSpec(height=backbone.size, width=backbone.size, channels=3, fit="crop")
-    gated = sum(film.mask is not None for film in corpus.films) >= recipe.least_masks
-    network = build_network(
-        backbone, recipe.weights, len(corpus.classes), gated=gated, dropout=recipe.dropout, seed=recipe.seed
-    )
-    cache = cache_features(network.frozen, corpus.films, spec, recipe, scratch)
-    trainer = _Trainer(network, cache, corpus, recipe)
+    network = network_for(corpus.films, len(corpus.classes), recipe)
+    cache = cache_features(network.frozen, corpus.films, spec, variants_of(recipe), scratch)
+    trainer = _Trainer(Fitter(network, cache, corpus.films, corpus.labels, recipe), corpus)
     entries = [trainer.fold(scratch, name, number) for number in range(1, fold_count + 1)]
     results = [run(entry, [corpus.films[i] for i in part]) for entry, part in zip(entries, corpus.parts, strict=True)]
     temperature = temperature_of(
@@ -119,11 +118,10 @@ def _protocol(fold_count: int) -> str:
 
 
 class _Trainer:
-    """Fits the parts of one network anew for each set of films."""
+    """Publishes what one network learns from one set of films after another."""
 
-    def __init__(self, network: Network, cache: Cache, corpus: Corpus, recipe: Recipe) -> None:
-        self._network, self._cache, self._corpus, self._recipe = network, cache, corpus, recipe
-        self._initial = [part.get_weights() for part in network.trained]
+    def __init__(self, fitter: Fitter, corpus: Corpus) -> None:
+        self._fitter, self._corpus = fitter, corpus
 
     def fold(self, scratch: Path, name: str, number: int) -> Path:
         """The model that never saw fold `number`; trained unless an interrupted run has left it."""
@@ -147,16 +145,10 @@ class _Trainer:
         version_number: int | None = None,
     ) -> Path:
         """Train on the films of `indices` and write the artefact; `threshold` becomes the novelty score's unit."""
-        network, recipe = self._network, self._recipe
-        for part, weights in zip(network.trained, self._initial, strict=True):
-            part.set_weights(weights)
-        if network.lungs is not None:
-            fit_lungs(network, self._cache, indices.tolist(), recipe)
-        for phase in (fit_head, fine_tune):
-            phase(network, self._cache, self._corpus.films, self._corpus.labels, indices, recipe)
-        novelty = fit_novelty(self._cache, indices)
+        self._fitter.fit(indices)
+        novelty = fit_novelty(self._fitter.cache, indices)
         novelty.scale.assign(threshold)
-        anatomy = _assembled(network, novelty)
+        anatomy = _assembled(self._fitter.network, novelty)
         for part in (anatomy.trunk, anatomy.head):
             round_to_half(part)
         package = Package(
@@ -199,7 +191,7 @@ def _facts(corpus: Corpus, recipe: Recipe) -> dict[str, Any]:
         },
         "seed": recipe.seed,
         "backbone": recipe.backbone,
-        "weights": weights_provenance(recipe.weights),
+        "weights": weights_provenance(recipe.backbone, recipe.weights),
         "recipe": asdict(dataclasses.replace(recipe, weights=weights)),
         "libraries": {library: version(library) for library in ("tensorflow", "keras", "numpy", "pillow")},
     }
@@ -207,32 +199,16 @@ def _facts(corpus: Corpus, recipe: Recipe) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 1 with a message where it can't be done."""
-    defaults = Recipe()
     parser = argparse.ArgumentParser(prog="python -m scripts.train", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="metadata.csv, or one sub-folder per class")
     parser.add_argument("--classes", help="class names in the order wanted: a,b,c; default: sorted")
     parser.add_argument("--name", help="name in the model store; default: <data folder>-<backbone>")
     parser.add_argument("--store", type=Path, default=Path("model_store"))
     parser.add_argument("--work", type=Path, default=Path(".training"), help="folder for what an interrupted run left")
-    parser.add_argument("--backbone", choices=sorted(BACKBONES), default=defaults.backbone)
-    parser.add_argument("--weights", default=defaults.weights, help="imagenet, hed, none, or a .weights.h5 file")
     parser.add_argument("--folds", type=int, default=5, help="of the cross-validation; at least 2")
-    for field, help_text in (
-        ("seed", "decides folds, variants, order and first weights"),
-        ("epochs", "of fine-tuning"),
-        ("variants", "augmented variants per film"),
-        ("batch_size", "films per step"),
-    ):
-        parser.add_argument(f"--{field.replace('_', '-')}", type=int, default=getattr(defaults, field), help=help_text)
+    add_recipe_options(parser)
     options = parser.parse_args(arguments)
-    recipe = Recipe(
-        backbone=options.backbone,
-        weights=options.weights,
-        seed=options.seed,
-        epochs=options.epochs,
-        variants=options.variants,
-        batch_size=options.batch_size,
-    )
+    recipe = recipe_of(options)
     name = options.name or f"{options.data.resolve().name}-{options.backbone}"
     classes = options.classes.split(",") if options.classes else None
     try:

@@ -3,145 +3,95 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 from sklearn.covariance import ledoit_wolf
-from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
-from app.arrays import Float32Array, UInt8Array
-from app.artifact import InputSpec
-from app.decoding import decode, to_input
-from scripts.augmentation import augment
-from scripts.data import MAX_PIXELS, Film, balancing_weights, read_pixels
+from app.arrays import Float32Array
+from scripts.data import Film, film_weights
+from scripts.errors import DataError
+from scripts.features import Cache, Variants, in_batches
+from scripts.heads import fit_kernel, fit_logistic
 from scripts.layers import Novelty
-from scripts.networks import Network
+from scripts.networks import BACKBONES, Network, build_network
+from scripts.recipe import Recipe
 
-# Films are read once at this many pixels a side, so that a variant may zoom in without inventing pixels.
-SOURCE_SIDE = 320
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """Everything that decides what a training run yields, besides the films.
-
-    `variants` augmented variants of each film, of `strength` 0..1, are cached beside the film itself. `penalty` is the
-    frozen phase's L2 penalty. Fine-tuning shows the film itself in one of `clean_share` cases; `decay` and
-    `head_decay` are AdamW's; from two fifths of the steps on, weights are averaged. With `least_masks` lung masks or
-    more, the network gets a lung gate.
-    """
-
-    backbone: str = "vgg16"
-    weights: str = "imagenet"
-    seed: int = 0
-    variants: int = 1
-    strength: float = 0.5
-    penalty: float = 0.5
-    epochs: int = 5
-    batch_size: int = 64
-    learning_rate: float = 1e-4
-    head_learning_rate: float = 3e-4
-    decay: float = 0.02
-    head_decay: float = 0.5
-    dropout: float = 0.3
-    label_smoothing: float = 0.05
-    clean_share: float = 0.25
-    averaging: float = 0.97
-    lung_epochs: int = 12
-    least_masks: int = 20
+_SURE = 20.0  # a logit whose probability is 1
 
 
-@dataclass(frozen=True, slots=True)
-class Cache:
-    """The frozen part's output for N films, and the lung masks of the M films that have one.
+class Fitter:
+    """Fits the parts of one network anew for each set of films."""
 
-    `cuts[v]` is float16 `[N, a, b, K]` of variant v, the film itself being variant 0; `masks[v]` float32
-    `[M, a, b, 1]`, 0..1, for the films of indices `masked`.
-    """
+    def __init__(
+        self, network: Network, cache: Cache, films: Sequence[Film], labels: np.ndarray, recipe: Recipe
+    ) -> None:
+        self.network, self.cache = network, cache
+        self._films, self._labels, self._recipe = films, labels, recipe
+        self._initial = [part.get_weights() for part in network.trained]
 
-    cuts: list[np.ndarray]
-    masks: list[Float32Array]
-    masked: list[int]
+    def fit(self, indices: np.ndarray) -> None:
+        """Forget what was learnt, and learn from the films of `indices`."""
+        network, recipe = self.network, self._recipe
+        for part, weights in zip(network.trained, self._initial, strict=True):
+            part.set_weights(weights)
+        if network.lungs is not None:
+            fit_lungs(network, self.cache, indices.tolist(), recipe)
+        for phase in (fit_head, fine_tune):
+            phase(network, self.cache, self._films, self._labels, indices, recipe)
+
+    def probabilities(self, indices: np.ndarray) -> Float32Array:
+        """What the network answers now to the films of `indices`, at temperature 1: `[N, classes]`."""
+        cut, network = self.cache.cuts[0], self.network
+        batches = [
+            tf.nn.softmax(network.head(network.tail(cut[indices[at]].astype(np.float32), training=False))).numpy()
+            for at in in_batches(len(indices), 64, "answers")
+        ]
+        return np.concatenate(batches)
 
 
-def cache_features(frozen: keras.Model, films: Sequence[Film], spec: InputSpec, recipe: Recipe, scratch: Path) -> Cache:
-    """Run the frozen part over every film and its variants; each variant is a file in `scratch`, complete or absent.
+def network_for(films: Sequence[Film], classes: int, recipe: Recipe) -> Network:
+    """The untrained network that `recipe` asks for, with room to be fitted to any of `films`.
 
     Raises:
-        DataError: films can't be read.
+        WeightsError: the weights can't be had.
+        DataError: the recipe wants a kernel head on a backbone that is fine-tuned.
     """
-    clean = read_pixels(films, spec)
-    sources = read_pixels(films, InputSpec(height=SOURCE_SIDE, width=SOURCE_SIDE, channels=1, fit="crop"))[..., 0]
-    masked = [i for i, film in enumerate(films) if film.mask is not None]
-    whole = {i: _read_mask(films[i], SOURCE_SIDE) for i in masked}
-    grid = frozen.output_shape[1:3]
-
-    @tf.function(reduce_retracing=True)
-    def run(images: Any) -> Any:
-        return tf.cast(frozen(tf.cast(images, tf.float32), training=False), tf.float16)
-
-    cuts, masks = [], []
-    for variant in range(recipe.variants + 1):
-
-        def make(i: int, variant: int = variant) -> tuple[UInt8Array, UInt8Array | None]:
-            if variant == 0:
-                return clean[i], _resized(whole[i], spec.height) if i in whole else None
-            rng = np.random.default_rng([recipe.seed, variant, i])
-            grey, mask = augment(sources[i], rng, spec.height, recipe.strength, whole.get(i))
-            return np.repeat(grey[..., None], spec.channels, axis=-1), mask
-
-        paths = [scratch / f"{kind}-{variant}.npy" for kind in ("cuts", "masks")]
-        if not all(path.exists() for path in paths):
-            batches, shrunk = [], []
-            for at in in_batches(len(films), 16, f"features {variant + 1}/{recipe.variants + 1}"):
-                made = [make(int(i)) for i in at]
-                batches.append(run(np.stack([pixels for pixels, _ in made])).numpy())
-                shrunk += [_shrunk(mask, grid) for _, mask in made if mask is not None]
-            _save(paths[0], np.concatenate(batches))
-            _save(paths[1], np.array(shrunk, np.float32).reshape(-1, *grid, 1))
-        cuts.append(np.load(paths[0], mmap_mode="r"))
-        masks.append(np.load(paths[1]))
-    return Cache(cuts, masks, masked)
+    network = build_network(
+        BACKBONES[recipe.backbone],
+        recipe.weights,
+        classes,
+        gated=recipe.gate and sum(film.mask is not None for film in films) >= recipe.least_masks,
+        dropout=recipe.dropout,
+        seed=recipe.seed,
+        centres=len(films) if recipe.head == "kernel" else 0,
+    )
+    if recipe.head == "kernel" and network.tail.trainable_variables:
+        raise DataError(f"a kernel head needs features that stay as they are; {recipe.backbone} is fine-tuned")
+    return network
 
 
-def _read_mask(film: Film, side: int) -> UInt8Array:
-    assert film.mask is not None
-    picture = decode(film.mask.read_bytes(), max_pixels=MAX_PIXELS)
-    return to_input(picture, width=side, height=side, channels=1, fit="crop")[..., 0]
-
-
-def _resized(mask: UInt8Array, side: int) -> UInt8Array:
-    return np.asarray(Image.fromarray(mask).resize((side, side), Image.Resampling.BILINEAR))
-
-
-def _shrunk(mask: UInt8Array, grid: tuple[int, int]) -> Float32Array:
-    """The share of lung in each cell of the grid."""
-    return np.asarray(Image.fromarray(mask).resize(grid[::-1], Image.Resampling.BOX), np.float32) / np.float32(255)
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    partial = path.with_suffix(".partial.npy")
-    np.save(partial, array)
-    partial.rename(path)
-
-
-def in_batches(count: int, size: int, label: str) -> Iterator[np.ndarray]:
-    """Indices 0..count in batches, with a progress bar."""
-    for start in tqdm(range(0, count, size), desc=label, unit="batch"):
-        yield np.arange(start, min(start + size, count))
+def variants_of(recipe: Recipe) -> Variants:
+    """The variants of the films that `recipe` asks for."""
+    return Variants(recipe.variants, recipe.strength, recipe.seed)
 
 
 def fit_lungs(network: Network, cache: Cache, indices: Sequence[int], recipe: Recipe) -> None:
-    """Teach the lung map where lungs are, from the masked films among `indices` and their variants."""
+    """Teach the lung map where lungs are, from the masked films among `indices` and their variants.
+
+    Where none is masked, the map is lung everywhere: the gate stays open.
+    """
     assert network.lungs is not None
-    chosen = [row for row, i in enumerate(cache.masked) if i in set(indices)]
+    wanted = set(indices)
+    chosen = [row for row, i in enumerate(cache.masked) if i in wanted]
+    if not chosen:
+        last = network.lungs.layers[-1]
+        last.set_weights([np.zeros(last.kernel.shape), np.full(last.bias.shape, _SURE)])
+        return
     films = [cache.masked[row] for row in chosen]
     cuts = np.concatenate([cut[films] for cut in cache.cuts]).astype(np.float32)
     masks = np.concatenate([mask[chosen] for mask in cache.masks])
@@ -161,10 +111,10 @@ def fit_lungs(network: Network, cache: Cache, indices: Sequence[int], recipe: Re
 def fit_head(
     network: Network, cache: Cache, films: Sequence[Film], labels: np.ndarray, indices: np.ndarray, recipe: Recipe
 ) -> None:
-    """The frozen phase: multinomial logistic regression on the pooled features of `indices` of `films` is the head.
+    """The frozen phase: a regression on the pooled features of `indices` of `films` is the head.
 
     From the films as they are: with variants the figures fell (docs/model.md); the lung map and fine-tuning have them.
-    Weighted as `balancing_weights` says.
+    Weighted as `film_weights` says.
     """
     pooled = keras.Model(network.head.input, network.head.get_layer("pool").output)
     cut = cache.cuts[0]
@@ -174,22 +124,19 @@ def fit_head(
             for at in in_batches(len(indices), 64, "head")
         ]
     )
-    weights = np.array(balancing_weights([films[i] for i in indices]))
+    chosen = [films[i] for i in indices]
+    weights = np.array(film_weights(chosen, recipe.weighting))
     mean = np.average(values, axis=0, weights=weights)
     deviation = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights)) + 1e-4
     network.head.get_layer("standardise").set_weights([1 / deviation, -mean / deviation])
-    regression = LogisticRegression(C=1 / (recipe.penalty * len(values)), max_iter=1000)
-    regression.fit((values - mean) / deviation, labels[indices], sample_weight=weights)
-    kernel, bias = regression.coef_, regression.intercept_
-    if len(kernel) == 1:  # of two classes scikit-learn keeps the difference
-        kernel, bias = np.concatenate([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
-    network.head.get_layer("logits").set_weights([kernel.T, bias])
+    fit = fit_kernel if recipe.head == "kernel" else fit_logistic
+    fit(network.head, (values - mean) / deviation, labels[indices], weights, chosen, recipe)
 
 
 def fine_tune(
     network: Network, cache: Cache, films: Sequence[Film], labels: np.ndarray, indices: np.ndarray, recipe: Recipe
 ) -> None:
-    """Train tail and head on `indices` of `films`, drawn as `balancing_weights` says.
+    """Train tail and head on `indices` of `films`, drawn as `film_weights` says.
 
     Weights end as the running average of those of the last three fifths of the steps (Izmailov et al., UAI 2018). A
     tail without trainable weights is left as it is, and its head with it.
@@ -200,7 +147,7 @@ def fine_tune(
     keras.utils.set_random_seed(recipe.seed)
     network.head.get_layer("dropout").seed_generator.state.assign([recipe.seed, 0])
     rng = np.random.default_rng([recipe.seed, 7])
-    weights = np.array(balancing_weights([films[i] for i in indices]))
+    weights = np.array(film_weights([films[i] for i in indices], recipe.weighting))
     chances = weights / weights.sum()
     steps = math.ceil(len(indices) / recipe.batch_size) * recipe.epochs
     variables = [*tail_variables, *network.head.trainable_variables]

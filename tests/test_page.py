@@ -23,8 +23,8 @@ from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from app.geometry import seen_region
 from app.overlay import Style, colours, render
-from scripts.benchmark import wait_until_ready
 from scripts.export import export
+from scripts.load import wait_until_ready
 from tests import models
 from tests.pictures import decoded, encoded, noise
 from tests.test_process import serving

