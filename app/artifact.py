@@ -52,6 +52,9 @@ class Expectation(_Frozen):
     view: tuple[str, ...] = ()
 
 
+ANYTHING = Expectation()
+
+
 class InputSpec(_Frozen):
     """What the network takes: uint8 images `[height, width, channels]`, and how an image is fitted to that."""
 
@@ -59,7 +62,7 @@ class InputSpec(_Frozen):
     width: PositiveInt
     channels: Literal[1, 3]
     fit: Fit
-    expects: Expectation = Expectation()
+    expects: Expectation = ANYTHING
 
 
 class FeatureLayer(_Frozen):

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from app.artifact import Expectation, Manifest, read_manifest, seal
+from app.artifact import ANYTHING, Expectation, Manifest, read_manifest, seal
 from app.errors import ArtifactError
 from scripts.data import read_films, read_pixels
 from scripts.errors import ScriptError
@@ -14,12 +14,12 @@ from scripts.examination import examined
 from scripts.expectations import add_expectations, expectation_of
 
 
-def amend(entry: Path, data: Path | None = None, expects: Expectation | None = None) -> Manifest:
+def amend(entry: Path, data: Path | None = None, expects: Expectation = ANYTHING) -> Manifest:
     """Examine the artefact `entry`, an older one that lacks it or one whose examination has changed, and reseal it.
 
     Every file is verified before; of the artefact only `manifest.json` and the golden cases are written, the manifest
     last and at once. With `data`, the folder that the model was trained on, thresholds for cautions are measured;
-    `expects` replaces what a DICOM header is expected to say.
+    `expects`, unless it is anything, replaces what a DICOM header is expected to say.
 
     Raises:
         ArtifactError: the artefact is refused.
@@ -27,7 +27,7 @@ def amend(entry: Path, data: Path | None = None, expects: Expectation | None = N
     """
     images = None if data is None else read_pixels(read_films(data), read_manifest(entry).input)
     manifest = examined(entry, images)
-    if expects is not None:
+    if expects != ANYTHING:
         manifest = manifest.model_copy(update={"input": manifest.input.model_copy(update={"expects": expects})})
     return seal(entry, manifest)
 

@@ -20,6 +20,7 @@ from app.picture import Picture
 from app.runtimes.tensorflow import TensorFlowRuntime
 from scripts import controls
 from scripts.calibration import cross_calibrated, cross_scaled
+from scripts.comparison import compare
 from scripts.data import Film, digest, person, read_films, read_pixels
 from scripts.errors import DataError, ScriptError
 from scripts.report import write_report
@@ -250,6 +251,9 @@ def judge(out: Path, entry: Path, parts: Sequence[tuple[Path, Results]], facts: 
     if runtime.manifest.novelty is not None:
         figures["novelty"] = novelty_figures(runtime, results.novelty)
     figures["controls"] = sceptics_figures(parts)
+    # Of a cross-validation the first part is enough: methods are compared with one another, on the same films.
+    first, answered = parts[0]
+    figures["methods"] = compare(TensorFlowRuntime(first), answered.films)
     write_report(out, runtime.manifest, figures, [(path, _mistakes(part)) for path, part in parts])
     return figures
 

@@ -19,9 +19,7 @@ def add_expectations(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def expectation_of(options: argparse.Namespace) -> Expectation | None:
-    """What the options say; None where none was given."""
+def expectation_of(options: argparse.Namespace) -> Expectation:
+    """What the options say; `ANYTHING` where none was given."""
     given = {name: getattr(options, name) for name in _WORDS}
-    if not any(given.values()):
-        return None
     return Expectation(**{name: tuple(text.split(",")) for name, text in given.items() if text})

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import keras
 
-from app.artifact import read_manifest
+from app.artifact import ANYTHING, Expectation, read_manifest
 from app.errors import ArtifactError
 from app.geometry import Fit
 from scripts.dissection import dissect
 from scripts.errors import ExportError, ScriptError
+from scripts.expectations import add_expectations, expectation_of
 from scripts.packing import PREPROCESSINGS, Package, Preprocessing, keras_reference, pack
 
 
@@ -26,6 +27,7 @@ def export(
     version: int | None = None,
     preprocessing: Preprocessing = "none",
     fit: Fit = "squash",
+    expects: Expectation = ANYTHING,
 ) -> Path:
     """Pack `model` into `store` and return the new version's folder.
 
@@ -38,6 +40,7 @@ def export(
         version: default: one above the highest.
         preprocessing: what is done to pixels 0..255 before they enter the model.
         fit: how images are brought to the input's size: `squash`, `crop` or `pad`.
+        expects: what the header of a DICOM image for this model says; default: anything.
 
     Raises:
         ExportError: the model can't be packed, or its export doesn't reproduce it.
@@ -51,6 +54,7 @@ def export(
         reference=keras_reference(model, anatomy.ending, preprocessing),
         preprocessing=preprocessing,
         fit=fit,
+        expects=expects,
     )
     return pack(package, store, version)
 
@@ -92,6 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--fit", choices=("squash", "crop", "pad"), default="squash", help="how images meet the input's shape"
     )
     parser.add_argument("--size", type=_size, metavar="HEIGHTxWIDTH", help="for a model without a fixed input size")
+    add_expectations(parser)
     options = parser.parse_args(arguments)
     try:
         entry = export(
@@ -103,6 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
             version=options.version,
             preprocessing=options.preprocessing,
             fit=options.fit,
+            expects=expectation_of(options),
         )
     except (ScriptError, ArtifactError) as error:
         print(f"export: {error}", file=sys.stderr)

@@ -13,7 +13,17 @@ import numpy as np
 import tensorflow as tf
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact import DEFAULT_INTENDED_USE, FeatureLayer, InputSpec, Manifest, NoveltySpec, new_version, seal
+from app.artifact import (
+    ANYTHING,
+    DEFAULT_INTENDED_USE,
+    Expectation,
+    FeatureLayer,
+    InputSpec,
+    Manifest,
+    NoveltySpec,
+    new_version,
+    seal,
+)
 from app.geometry import Fit
 from scripts.dissection import Anatomy, Ending
 from scripts.errors import ExportError
@@ -44,6 +54,7 @@ class Package:
     reference: Reference
     preprocessing: Preprocessing = "none"
     fit: Fit = "squash"
+    expects: Expectation = ANYTHING
     temperature: float = 1.0
     novelty: NoveltySpec | None = None
     training: dict[str, Any] | None = None
@@ -187,7 +198,7 @@ def pack(package: Package, store: Path, version: int | None = None) -> Path:
             version=number,
             created=datetime.now(UTC).replace(microsecond=0),
             classes=package.classes,
-            input=InputSpec(height=height, width=width, channels=channels, fit=package.fit),
+            input=InputSpec(height=height, width=width, channels=channels, fit=package.fit, expects=package.expects),
             feature_layer=FeatureLayer(
                 name=package.anatomy.layer, height=grid_height, width=grid_width, channels=depth
             ),

@@ -21,14 +21,15 @@ from scipy.special import log_softmax
 from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact import InputSpec, NoveltySpec
+from app.artifact import ANYTHING, Expectation, InputSpec, NoveltySpec
 from app.errors import ArtifactError
 from scripts.augmentation import REVISION
 from scripts.calibration import temperature_of, threshold_of
-from scripts.data import Film, class_names, digest, folds, read_films
+from scripts.data import Film, class_names, digest, folds, read_films, read_pixels
 from scripts.dissection import Anatomy
 from scripts.errors import ScriptError
 from scripts.evaluate import judge, run, summary
+from scripts.expectations import add_expectations, expectation_of
 from scripts.features import cache_features
 from scripts.layers import Novelty
 from scripts.networks import BACKBONES, Network, round_to_half, weights_provenance
@@ -57,6 +58,7 @@ def train(
     *,
     classes: Sequence[str] | None = None,
     fold_count: int = 5,
+    expects: Expectation = ANYTHING,
 ) -> Path:
     """Train on the films of `data` and return the new version's folder.
 
@@ -76,10 +78,10 @@ def train(
     corpus = _corpus(data, classes, fold_count, recipe.seed)
     scratch = work / _key(corpus, recipe)
     scratch.mkdir(parents=True, exist_ok=True)
-    spec = InputSpec(height=backbone.size, width=backbone.size, channels=3, fit="crop")
+    spec = InputSpec(height=backbone.size, width=backbone.size, channels=3, fit="crop", expects=expects)
     network = network_for(corpus.films, len(corpus.classes), recipe)
     cache = cache_features(network.frozen, corpus.films, spec, variants_of(recipe), scratch)
-    trainer = _Trainer(Fitter(network, cache, corpus.films, corpus.labels, recipe), corpus)
+    trainer = _Trainer(Fitter(network, cache, corpus.films, corpus.labels, recipe), corpus, spec)
     entries = [trainer.fold(scratch, name, number) for number in range(1, fold_count + 1)]
     results = [run(entry, [corpus.films[i] for i in part]) for entry, part in zip(entries, corpus.parts, strict=True)]
     temperature = temperature_of(
@@ -120,8 +122,8 @@ def _protocol(fold_count: int) -> str:
 class _Trainer:
     """Publishes what one network learns from one set of films after another."""
 
-    def __init__(self, fitter: Fitter, corpus: Corpus) -> None:
-        self._fitter, self._corpus = fitter, corpus
+    def __init__(self, fitter: Fitter, corpus: Corpus, spec: InputSpec) -> None:
+        self._fitter, self._corpus, self._spec = fitter, corpus, spec
 
     def fold(self, scratch: Path, name: str, number: int) -> Path:
         """The model that never saw fold `number`; trained unless an interrupted run has left it."""
@@ -156,11 +158,13 @@ class _Trainer:
             classes=self._corpus.classes,
             anatomy=anatomy,
             reference=_reference(anatomy, temperature),
-            fit="crop",
+            fit=self._spec.fit,
+            expects=self._spec.expects,
             temperature=temperature,
             novelty=NoveltySpec(method="mahalanobis", threshold=1.0),
             training=facts,
             judge=judge,
+            training_images=None if judge is None else read_pixels(self._corpus.films, self._spec),
         )
         return pack(package, store, version_number)
 
@@ -207,13 +211,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=Path(".training"), help="folder for what an interrupted run left")
     parser.add_argument("--folds", type=int, default=5, help="of the cross-validation; at least 2")
     add_recipe_options(parser)
+    add_expectations(parser)
     options = parser.parse_args(arguments)
     recipe = recipe_of(options)
     name = options.name or f"{options.data.resolve().name}-{options.backbone}"
     classes = options.classes.split(",") if options.classes else None
     try:
         entry = train(
-            options.data, name, options.store, options.work, recipe, classes=classes, fold_count=options.folds
+            options.data,
+            name,
+            options.store,
+            options.work,
+            recipe,
+            classes=classes,
+            fold_count=options.folds,
+            expects=expectation_of(options),
         )
     except (ScriptError, ArtifactError) as error:
         print(f"train: {error}", file=sys.stderr)
