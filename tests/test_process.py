@@ -36,6 +36,8 @@ def serving(entry, port, **settings):
         "LIGHTBOX_MODEL_STORE": str(entry.parent.parent),
         "LIGHTBOX_MODEL": entry.parent.name,
         "LIGHTBOX_PORT": str(port),
+        # Nobody reads the pipe while the server runs: a line per request would fill it, and the server would wait.
+        "LIGHTBOX_LOG_LEVEL": "warning",
         **settings,
     }
     command = [sys.executable, "-m", "app"]
@@ -163,7 +165,7 @@ def test_clients_that_hang_up_leave_nothing_behind(entry_of, unused_port):
     """Their places are free again, and the log knows them as gone, not as failures."""
     film = encoded(noise(1024, 1024))
     head = b"POST /explain HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(film)
-    with serving(entry_of(models.batch_norm_dropout), unused_port) as (process, url):
+    with serving(entry_of(models.batch_norm_dropout), unused_port, LIGHTBOX_LOG_LEVEL="info") as (process, url):
         wait_until_ready(url, process)
         for _ in range(20):
             with socket.create_connection(("127.0.0.1", unused_port)) as client:

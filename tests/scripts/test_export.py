@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from app.artifact import read_manifest
+from app.artifact import InputSpec, read_manifest
 from app.cams import gradcam, normalise
 from scripts.errors import ExportError
 from scripts.export import export, main
@@ -139,7 +139,7 @@ def test_the_manifest_says_what_the_model_means(entry_of):
     """Classes in logit order, the input, the layer; digests of all files."""
     manifest = read_manifest(entry_of(models.nested_once))
     assert manifest.classes == ("NORMAL", "PNEUMONIA", "COVID-19")
-    assert manifest.input.model_dump() == {"height": 16, "width": 16, "channels": 3, "fit": "squash"}
+    assert manifest.input == InputSpec(height=16, width=16, channels=3, fit="squash")
     assert manifest.feature_layer.model_dump() == {"name": "relu.2", "height": 7, "width": 7, "channels": 8}
     assert (manifest.novelty, manifest.training, manifest.metrics) == (None, None, None)
     assert "variables/variables.data-00000-of-00001" in manifest.files

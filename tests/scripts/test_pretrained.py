@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from app.artifact import read_manifest
+from app.artifact import InputSpec, read_manifest
 from app.cams import gradcam, normalise
 from app.decoding import decode, to_input
 from app.runtimes.tensorflow import TensorFlowRuntime
@@ -41,7 +41,7 @@ def test_a_network_of_keras_is_packed_from_a_file_of_weights(tmp_path, capsys):
     assert f"wrote {entry}" in capsys.readouterr().out
     manifest = read_manifest(entry)
     assert manifest.classes == class_names()
-    assert manifest.input.model_dump() == {"height": 224, "width": 224, "channels": 3, "fit": "crop"}
+    assert manifest.input == InputSpec(height=224, width=224, channels=3, fit="crop")
     assert (manifest.novelty, manifest.cautions) == (None, None)
     assert "mine.weights.h5" in manifest.training["weights"]
     assert manifest.feature_layer.height == 7
