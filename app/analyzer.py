@@ -82,6 +82,7 @@ class Analyzer:
         self._workers = workers
         self._telemetry = telemetry
         self._limits = limits
+        self._tensorflow = version("tensorflow")  # read once: it searches the disk
         self._batcher = Batcher(
             runtime, workers, telemetry, max_batch_size=limits.max_batch_size, window_s=limits.batch_window_s
         )
@@ -182,7 +183,7 @@ class Analyzer:
                 target = target_of(
                     manifest, explained, against=question.against, counterfactual=question.counterfactual
                 )
-            made_from = receipt(manifest, data, question.method, target, tensorflow=version("tensorflow"))
+            made_from = receipt(manifest, data, question.method, target, tensorflow=self._tensorflow)
             return _Maps(heatmap, classes, self._overlay(exposure, heatmap, question), made_from)
 
     def _overlay(self, exposure: _Exposure, heatmap: Heatmap, question: Question) -> Overlay:

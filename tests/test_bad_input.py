@@ -59,7 +59,7 @@ def test_pixels_that_are_only_claimed_cost_no_memory(service):
 
 
 @given(head=st.sampled_from([b"", *(FILM[:size] for size in (8, 33, 60, 400))]), tail=st.binary(max_size=2000))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_bodies(service, head, tail):
     """Also those that begin as an image does."""
     assert harmless(service.post("/predict", content=head + tail))
@@ -83,7 +83,7 @@ schema = schemathesis.openapi.from_dict(create_app(Settings(), BrightnessRuntime
 
 
 @schema.include(path_regex="^/(predict|explain|models|metrics|livez|readyz)").parametrize()
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 def test_what_the_description_allows_is_answered_as_it_says(url, case):
     """Requests made from the OpenAPI description, valid and not: no failure, and every answer is described."""
     # A valid name of a class or a model depends on the store, so the description can't say which data are accepted.
