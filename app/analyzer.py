@@ -147,7 +147,7 @@ class Analyzer:
         return await self._workers.picture(
             lambda: secondary_capture(
                 data,
-                explanation.overlay.pixels,
+                np.asarray(explanation.overlay.picture),
                 derivation=f"Lightbox {__version__}: {explanation.question} at layer {explanation.layer} of {model}",
                 series_description=f"Lightbox {explanation.method} {explanation.class_name or ''}".strip(),
                 notice=manifest.intended_use,

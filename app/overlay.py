@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -34,23 +34,24 @@ _ENCODERS: dict[str, Callable[[Image.Image], bytes]] = {
     "webp": _by_pillow("WEBP", quality=90, method=0),
 }
 FORMATS = tuple(_ENCODERS)
+_BAND = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """An encoded picture: its `media_type` as in HTTP, its `pixels` uint8 `[H, W, 3]`, RGB, and the file's `data`."""
+    """An encoded picture: its `media_type` as in HTTP, the RGB `picture` itself, and the file's `data`."""
 
     media_type: str
-    pixels: UInt8Array
+    picture: Image.Image
     data: bytes
 
     @property
     def width(self) -> int:
-        return self.pixels.shape[1]
+        return self.picture.width
 
     @property
     def height(self) -> int:
-        return self.pixels.shape[0]
+        return self.picture.height
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +89,11 @@ def render(image: Image.Image, heatmap: Float32Array, region: Region, style: Sty
     canvas = reduced(image, max_side)
     region = region.scaled(canvas.width / image.width, canvas.height / image.height)
     window = _visible(region, canvas.size)
-    heat = _upsampled(heatmap, region, window)
-    grey = canvas.mode == "L"
-    patch = (_blended_grey if grey else _blended)(np.asarray(canvas.crop(window)), heat, style)
-    canvas = canvas.convert("RGB")
-    canvas.paste(Image.fromarray(patch), window)
-    return Overlay(f"image/{style.format}", np.asarray(canvas), _ENCODERS[style.format](canvas))
+    picture = _blended(canvas.crop(window), _upsampled(heatmap, region, window), style)
+    if picture.size != canvas.size:
+        patch, picture = picture, canvas.convert("RGB")
+        picture.paste(patch, window)
+    return Overlay(f"image/{style.format}", picture, _ENCODERS[style.format](picture))
 
 
 def colours(colormap: str) -> Float32Array:
@@ -106,20 +106,42 @@ def _table(colormap: str) -> Float32Array:
     return (colormaps[colormap](np.arange(256))[:, :3] * 255).astype(np.float32)
 
 
-def _blended(image: UInt8Array, heat: UInt8Array, style: Style) -> UInt8Array:
-    """An RGB image `[H, W, 3]` and heat `[H, W]` as one, rounded."""
-    mixed = (style.alpha * colours(style.colormap))[heat]
-    mixed += (1 - style.alpha) * image.astype(np.float32) + 0.5
-    return mixed.astype(np.uint8)
+def _blended(image: Image.Image, heat: UInt8Array, style: Style) -> Image.Image:
+    """An image of mode `L` or `RGB` and heat `[H, W]` as one RGB image, rounded."""
+    mixtures = _mixtures(style.colormap, style.alpha)
+    if image.mode == "L":
+        pixels = _looked_up(mixtures.view(np.uint32), heat, np.asarray(image))
+        return Image.frombytes("RGB", image.size, pixels.data, "raw", "RGBX")
+    channels = enumerate(image.split())
+    mixed = [_looked_up(mixtures[..., number].copy(), heat, np.asarray(channel)) for number, channel in channels]
+    return Image.merge("RGB", [Image.fromarray(channel) for channel in mixed])
 
 
-def _blended_grey(image: UInt8Array, heat: UInt8Array, style: Style) -> UInt8Array:
-    """A grey image `[H, W]` and heat `[H, W]` as one: of 256 greys and 256 heats, every mixture is made only once."""
-    greys = (1 - style.alpha) * np.arange(256, dtype=np.float32)
-    mixtures = np.zeros((256, 256, 4), np.uint8)  # four bytes, so that a mixture is one 32-bit word
-    mixtures[..., :3] = style.alpha * colours(style.colormap)[:, None] + greys[None, :, None] + 0.5
-    words = mixtures.view(np.uint32).ravel().take(heat.astype(np.uint16) << 8 | image)
-    return np.ascontiguousarray(words.view(np.uint8).reshape(*words.shape, 4)[..., :3])
+@lru_cache(maxsize=16)
+def _mixtures(colormap: str, alpha: float) -> UInt8Array:
+    """Every heat with every value, uint8 `[256, 256, 4]`: RGB and a byte of padding, so that one is a 32-bit word."""
+    values = (1 - alpha) * np.arange(256, dtype=np.float32)
+    mixtures = np.full((256, 256, 4), 255, np.uint8)
+    mixtures[..., :3] = alpha * colours(colormap)[:, None] + values[None, :, None] + 0.5
+    return mixtures
+
+
+def _looked_up(table: np.ndarray, heat: UInt8Array, values: UInt8Array) -> np.ndarray:
+    """`table[heat, values]`, `[H, W]`, of a table with 256 rows of 256 entries."""
+    entries, found = table.ravel(), np.empty(heat.shape, table.dtype)
+    indices = np.empty((_BAND, heat.shape[1]), np.intp)
+    for rows in _bands(len(heat)):
+        index = indices[: len(heat[rows])]
+        index[:] = heat[rows]
+        index <<= 8
+        index |= values[rows]
+        entries.take(index, out=found[rows], mode="clip")  # the default mode would go by way of a copy
+    return found
+
+
+def _bands(height: int) -> Iterator[slice]:
+    """Rows that are worked on together: few enough for what is made of them to stay in the processor's cache."""
+    return (slice(start, start + _BAND) for start in range(0, height, _BAND))
 
 
 def reduced(image: Image.Image, max_side: int) -> Image.Image:
@@ -151,6 +173,19 @@ def _upsampled(heatmap: Float32Array, region: Region, window: tuple[int, int, in
         min((right - region.left) * x, width),
         min((bottom - region.top) * y, height),
     )
-    size = (right - left, bottom - top)
-    heat = Image.fromarray(heatmap).resize(size, Image.Resampling.BILINEAR, box=box)
-    return np.clip(np.asarray(heat) * 256.0, 0, 255).astype(np.uint8)  # the bins of a colormap, as Matplotlib has them
+    down, across = _shares(height, bottom - top, box[1], box[3]), _shares(width, right - left, box[0], box[2])
+    strips = down @ heatmap  # [bottom - top, w]
+    spread = 256 * across.T  # the bins of a colormap, as Matplotlib has them
+    heat = np.empty((len(down), len(across)), np.uint8)
+    for rows in _bands(len(heat)):
+        heat[rows] = np.minimum(strips[rows] @ spread, 255)
+    return heat
+
+
+def _shares(cells: int, pixels: int, start: float, stop: float) -> Float32Array:
+    """How much of each cell every pixel takes, `[pixels, cells]`, when `start`..`stop` of the cells fill the pixels.
+
+    These are Pillow's own weights: its resampled picture of the unit matrix.
+    """
+    unit = Image.fromarray(np.eye(cells, dtype=np.float32))
+    return np.asarray(unit.resize((cells, pixels), Image.Resampling.BILINEAR, box=(0, start, cells, stop)))

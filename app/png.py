@@ -10,21 +10,21 @@ from isal import isal_zlib
 from app.arrays import UInt8Array
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_SUB = 1
+_UP = 2
 
 
 def png(pixels: UInt8Array) -> bytes:
     """`pixels` uint8 `[H, W, 3]`, RGB, as a PNG file (W3C, "Portable Network Graphics", third edition).
 
-    Every row has the filter Sub, and Intel's ISA-L compresses: on a 1024² overlay a ninth of the time that Pillow
+    Every row has the filter Up, and Intel's ISA-L compresses: on a 1024² overlay a ninth of the time that Pillow
     takes, which tries five filters a row, at about the same size (docs/performance.md).
     """
     height, width, _ = pixels.shape
     rows = pixels.reshape(height, width * 3)
     filtered = np.empty((height, 1 + width * 3), np.uint8)
-    filtered[:, 0] = _SUB
-    filtered[:, 1:4] = rows[:, :3]
-    np.subtract(rows[:, 3:], rows[:, :-3], out=filtered[:, 4:])  # modulo 256, as the standard has it
+    filtered[:, 0] = _UP
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])  # modulo 256, as the standard has it
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB, deflate, filters, not interlaced
     return b"".join(
         (

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self, TypeVar
 
+from threadpoolctl import threadpool_limits
+
 T = TypeVar("T")
 
 
@@ -16,11 +18,15 @@ class Workers:
 
     A model call uses every core by itself, so a second one at its side would only slow both. The pools bound how many
     whole images are in memory at once, and the event loop never waits for either.
+
+    While they are open, NumPy's linear algebra uses no threads of its own: they would wait for more work at the cost of
+    whole cores, beside the model (docs/performance.md).
     """
 
     def __init__(self, cores: int) -> None:
         self._pictures = ThreadPoolExecutor(cores, thread_name_prefix="picture")
         self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._algebra = threadpool_limits(1, user_api="blas")
 
     async def picture(self, call: Callable[[], T]) -> T:
         """The result of `call`, which decodes or draws; one that nobody waits for any more never begins."""
@@ -37,6 +43,7 @@ class Workers:
         """Drop what has not begun, and let the threads end."""
         for pool in (self._pictures, self._inference):
             pool.shutdown(wait=False, cancel_futures=True)
+        self._algebra.restore_original_limits()
 
 
 async def _run(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
