@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 
 import httpx
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from app.artifact import find_artifact, read_manifest
 from app.errors import ArtifactError
-from app.runtimes.tensorflow import TensorFlowRuntime
+from app.overlay import Style
+from app.question import Question
 from app.settings import Settings
+from scripts.bare import Bare, median_ms, multiplication_rate
 from scripts.data import read_films
 from scripts.errors import ScriptError
+from scripts.explain import Plan, explain_folder
 from scripts.load import Server, health_p99_ms, rate, served
+from scripts.stages import stage_times
 from scripts.tutorial import tutorial
 
 SIDE = 1024
 CLIENTS = 16
-BATCH_SIZES = (1, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,12 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is measured: calls per latency, requests for the throughput, requests for the memory."""
+    """How much is measured: calls per latency, requests for the throughput and for the memory, films of a folder."""
 
     rounds: int
     requests: int
     memory_requests: int
+    folder_films: int
 
 
 def films(folder: Path | None, count: int = 8) -> list[Image.Image]:
@@ -80,54 +82,6 @@ def encode(image: Image.Image, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def median_ms(call: Callable[[int], object], rounds: int, label: str) -> float:
-    """The median wall time of `call(i)`, in milliseconds, after two calls that don't count."""
-    for i in range(2):
-        call(i)
-    times = []
-    for i in tqdm(range(rounds), desc=label, unit="call", leave=False):
-        start = time.perf_counter()
-        call(i)
-        times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times)
-
-
-class Bare:
-    """The SavedModel's own calls, in this process, without a service."""
-
-    def __init__(self, entry: Path) -> None:
-        self._runtime = TensorFlowRuntime(entry)
-        self._classes = len(self._runtime.manifest.classes)
-
-    def _images(self, count: int) -> np.ndarray:
-        spec = self._runtime.manifest.input
-        shape = (count, spec.height, spec.width, spec.channels)
-        return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-
-    def _predict(self, images: np.ndarray, _round: int) -> None:
-        self._runtime.predict(images)
-
-    def predict_ms(self, rounds: int) -> float:
-        """One image through `serving_default`."""
-        images = self._images(1)
-        return median_ms(partial(self._predict, images), rounds, "bare predict")
-
-    def evidence_ms(self, rounds: int) -> float:
-        """One image and one question through `evidence`."""
-        images, targets = self._images(1), np.zeros((1, 1, self._classes), np.float32)
-        return median_ms(lambda _: self._runtime.evidence(images, targets), rounds, "bare evidence")
-
-    def rates(self, images: int) -> dict[int, float]:
-        """Images a second through `serving_default`, for each batch size, of about `images` images."""
-        found = {}
-        for size in BATCH_SIZES:
-            batch = self._images(size)
-            call = partial(self._predict, batch)
-            taken = median_ms(call, max(3, images // size), f"batches of {size}")
-            found[size] = 1000 * size / taken
-        return found
-
-
 def latencies(url: str, bodies: dict[str, list[bytes]], bare_ms: float, rounds: int) -> Iterator[Figure]:
     """One client's p50."""
     with httpx.Client(base_url=url, timeout=60) as client:
@@ -141,8 +95,11 @@ def latencies(url: str, bodies: dict[str, list[bytes]], bare_ms: float, rounds: 
             ("/explain, PNG 1024², PNG overlay", "/explain", "PNG"),
             ("/explain, PNG 1024², JPEG overlay", "/explain?format=jpeg", "PNG"),
         ):
-            taken = median_ms(post(path, kind), rounds, name)
+            with stage_times(client) as stages:
+                taken = median_ms(post(path, kind), rounds, name)
             yield Figure(name, taken, "ms", taken / bare_ms, "bare predict")
+            for stage, mean in stages.items():
+                yield Figure(f"{name}: {stage}", mean, "ms", mean / taken, name)
 
 
 def memory(server: Server, bodies: list[bytes], requests: int) -> Iterator[Figure]:
@@ -168,12 +125,17 @@ def measure(
     bare = Bare(entry)
     bare_ms = bare.predict_ms(effort.rounds)
     yield Figure("bare predict", bare_ms, "ms", 1.0, "bare predict")
+    multiplied = multiplication_rate(effort.rounds)
+    yield Figure("matrix multiplication, float32", multiplied / 1e9, "GFLOP/s")
+    floor_ms = 1000 * bare.operations() / multiplied
+    yield Figure("floor: the arithmetic of one image at that rate", floor_ms, "ms", floor_ms / bare_ms, "bare predict")
     evidence_ms = bare.evidence_ms(effort.rounds)
     yield Figure("bare evidence", evidence_ms, "ms", evidence_ms / bare_ms, "bare predict")
     rates = bare.rates(effort.rounds)
     for size, images_a_second in rates.items():
         yield Figure(f"bare predict, batches of {size}", images_a_second, "images/s")
     best = max(rates.values())
+    yield folder_rate(bare, bodies["PNG"], effort.folder_films, best)
     if url is not None:
         yield from load(url, bodies, bare_ms, best, effort, settings.max_queue)
     else:
@@ -197,6 +159,19 @@ def load(
         yield Figure(f"{path}, p99 with a full queue", taken, "ms")
 
 
+def folder_rate(bare: Bare, films_read: list[bytes], count: int, best_rate: float) -> Figure:
+    """`scripts.explain` on a folder of `count` films, from the first file that is read to the contact sheet."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "films"
+        folder.mkdir()
+        for number in range(count):
+            (folder / f"{number:04}.png").write_bytes(films_read[number % len(films_read)])
+        start = time.perf_counter()
+        explain_folder(Plan(folder, Path(place) / "out", Question(style=Style("jpeg"))), bare.runtime)
+        reached = count / (time.perf_counter() - start)
+    return Figure(f"scripts.explain, {count} films", reached, "images/s", reached / best_rate, "best bare batches")
+
+
 def against_tutorial(entry: Path, films_sent: list[bytes], explain_ms: float, rounds: int) -> Figure:
     """The usual tutorial code on the same weights and films, against `/explain` with a PNG overlay."""
     explain = tutorial(entry)
@@ -217,11 +192,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=40, help="calls per latency")
     parser.add_argument("--requests", type=int, default=320, help="requests for each throughput")
     parser.add_argument("--memory-requests", type=int, default=2000, help="requests after which memory is compared")
+    parser.add_argument("--folder-films", type=int, default=200, help="films of the folder that scripts.explain reads")
     parser.add_argument("--films", type=Path, help="folder of real films to send; default: made by code")
     parser.add_argument("--out", type=Path, help="also write the figures as JSON")
     options = parser.parse_args(arguments)
     settings = Settings()
-    effort = Effort(options.rounds, options.requests, options.memory_requests)
+    effort = Effort(options.rounds, options.requests, options.memory_requests, options.folder_films)
     figures = []
     print(f"{'figure':<48}{'value':>10} {'unit':<10}{'ratio':>6}  of")
     try:

@@ -15,7 +15,7 @@ def test_it_starts_a_server_and_reports_ratios(entry_of, tmp_path, monkeypatch, 
     entry = entry_of(models.batch_norm_dropout)
     monkeypatch.setenv("LIGHTBOX_MODEL_STORE", str(entry.parent.parent))
     monkeypatch.setenv("LIGHTBOX_MODEL", entry.parent.name)
-    few = ["--rounds", "2", "--requests", "20", "--memory-requests", "30"]
+    few = ["--rounds", "2", "--requests", "20", "--memory-requests", "30", "--folder-films", "5"]
     assert main([*few, "--out", str(tmp_path / "figures.json")]) == 0
     figures = {figure["name"]: figure for figure in json.loads((tmp_path / "figures.json").read_text())}
     assert figures["bare predict"]["ratio"] == 1.0
@@ -25,6 +25,9 @@ def test_it_starts_a_server_and_reports_ratios(entry_of, tmp_path, monkeypatch, 
         "/predict, PNG 1024²",
         "/explain, PNG 1024², PNG overlay",
         "/predict, 16 clients, JPEG 1024²",
+        "scripts.explain, 5 films",
+        "floor: the arithmetic of one image at that rate",
+        "/predict, PNG 1024²: inference",
         "/readyz, p99 with a full queue",
         "resident memory after 30 requests",
     }

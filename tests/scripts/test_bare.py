@@ -1,0 +1,25 @@
+"""The bare model call, and the floor under it."""
+
+import pytest
+
+from scripts.bare import Bare, multiplication_rate
+from tests import models
+
+
+@pytest.mark.parametrize(
+    ("build", "multiply_adds"),
+    [
+        # Two convolutions, the second at half the side, then a dense layer.
+        (models.batch_norm_dropout, 16**2 * 6 * 27 + 8**2 * 8 * 54 + 8 * 3),
+        # A depthwise 3 x 3 and a pointwise convolution at half the side less the rim, then a dense layer.
+        (models.separate_activation, 7**2 * (3 * 9 + 3 * 6) + 7**2 * 6 * 3),
+    ],
+)
+def test_operations_are_two_a_multiply_add(entry_of, build, multiply_adds):
+    """Counted by hand, for one image."""
+    assert Bare(entry_of(build)).operations() == 2 * multiply_adds
+
+
+def test_a_machine_multiplies_matrices():
+    """More than a million operations a second, whatever it is."""
+    assert multiplication_rate(2) > 1e6
