@@ -26,7 +26,6 @@ from app.overlay import Overlay, reduced, render
 from app.question import Question
 from app.receipt import Receipt, receipt, target_of
 from app.runtimes.base import Evidence, Runtime, Scores
-from app.secondary_capture import secondary_capture
 from app.telemetry import Telemetry
 from app.workers import Workers
 
@@ -144,8 +143,12 @@ class Analyzer:
         """
         manifest = self.manifest
         model = f"model {manifest.name} version {manifest.version}"
-        return await self._workers.picture(
-            lambda: secondary_capture(
+
+        def made() -> bytes:
+            # Few ask for one, and the library behind it takes 44 MB and half a second.
+            from app.secondary_capture import secondary_capture  # noqa: PLC0415
+
+            return secondary_capture(
                 data,
                 np.asarray(explanation.overlay.picture),
                 derivation=f"Lightbox {__version__}: {explanation.question} at layer {explanation.layer} of {model}",
@@ -153,7 +156,8 @@ class Analyzer:
                 notice=manifest.intended_use,
                 frame=frame,
             )
-        )
+
+        return await self._workers.picture(made)
 
     async def _exposed(self, data: bytes, frame: int | None) -> _Exposure:
         with self._batcher.approach():

@@ -54,14 +54,10 @@ class Bare:
         images, targets = self._images(1), np.zeros((1, 1, len(self.runtime.manifest.classes)), np.float32)
         return median_ms(lambda _: self.runtime.evidence(images, targets), rounds, "bare evidence")
 
-    def rates(self, images: int) -> dict[int, float]:
-        """Images a second through `serving_default`, for each batch size, of about `images` images."""
-        found = {}
-        for size in BATCH_SIZES:
-            batch = self._images(size)
-            taken = median_ms(partial(self._predict, batch), max(3, images // size), f"batches of {size}")
-            found[size] = 1000 * size / taken
-        return found
+    def rate(self, size: int, images: int) -> float:
+        """Images a second through `serving_default` in batches of `size`, of about `images` images."""
+        call = partial(self._predict, self._images(size))
+        return 1000 * size / median_ms(call, max(3, images // size), f"bare batches of {size}")
 
     def operations(self) -> int:
         """Floating-point operations of one prediction: two a multiply-add of its convolutions and matrix products.
@@ -98,6 +94,23 @@ def _multiply_adds(operation: tf.Operation) -> int:
     if operation.type == "DepthwiseConv2dNative":  # [B, H, W, in·m] from [kh, kw, in, m]
         return math.prod(made) * math.prod(second[:2])
     return math.prod(made) * first[0 if operation.get_attr("transpose_a") else 1]
+
+
+class Yardstick:
+    """A figure of the bare model that is measured anew around whatever is compared with it.
+
+    A shared machine's speed drifts by a tenth within minutes: a figure from the start of a run would be another
+    machine's at its end.
+    """
+
+    def __init__(self, measure: Callable[[], float]) -> None:
+        self._measure = measure
+        self._last = measure()
+
+    def around(self) -> float:
+        """The mean of the figure before what was just measured (or when this was last asked) and after it."""
+        before, self._last = self._last, self._measure()
+        return (before + self._last) / 2
 
 
 def multiplication_rate(rounds: int) -> float:

@@ -21,7 +21,7 @@ from app.errors import ArtifactError
 from app.overlay import Style
 from app.question import Question
 from app.settings import Settings
-from scripts.bare import Bare, median_ms, multiplication_rate
+from scripts.bare import BATCH_SIZES, Bare, Yardstick, median_ms, multiplication_rate
 from scripts.data import read_films
 from scripts.errors import ScriptError
 from scripts.explain import Plan, explain_folder
@@ -82,8 +82,9 @@ def encode(image: Image.Image, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def latencies(url: str, bodies: dict[str, list[bytes]], bare_ms: float, rounds: int) -> Iterator[Figure]:
-    """One client's p50."""
+def latencies(url: str, bodies: dict[str, list[bytes]], bare: Bare, rounds: int) -> Iterator[Figure]:
+    """One client's p50, and how it divides into stages."""
+    yardstick = Yardstick(lambda: bare.predict_ms(rounds))
     with httpx.Client(base_url=url, timeout=60) as client:
 
         def post(path: str, kind: str) -> Callable[[int], object]:
@@ -97,9 +98,17 @@ def latencies(url: str, bodies: dict[str, list[bytes]], bare_ms: float, rounds: 
         ):
             with stage_times(client) as stages:
                 taken = median_ms(post(path, kind), rounds, name)
-            yield Figure(name, taken, "ms", taken / bare_ms, "bare predict")
+            yield Figure(name, taken, "ms", taken / yardstick.around(), "bare predict")
             for stage, mean in stages.items():
                 yield Figure(f"{name}: {stage}", mean, "ms", mean / taken, name)
+
+
+def throughputs(url: str, bodies: dict[str, list[bytes]], batches: Yardstick, requests: int) -> Iterator[Figure]:
+    """What many clients get, who ask one after the other."""
+    for kind in ("PNG", "JPEG"):
+        name = f"/predict, {CLIENTS} clients, {kind} 1024²"
+        reached = rate(url, "/predict", bodies[kind], clients=CLIENTS, requests=requests, label=name)
+        yield Figure(name, reached, "images/s", reached / batches.around(), "best bare batches")
 
 
 def memory(server: Server, bodies: list[bytes], requests: int) -> Iterator[Figure]:
@@ -131,35 +140,34 @@ def measure(
     yield Figure("floor: the arithmetic of one image at that rate", floor_ms, "ms", floor_ms / bare_ms, "bare predict")
     evidence_ms = bare.evidence_ms(effort.rounds)
     yield Figure("bare evidence", evidence_ms, "ms", evidence_ms / bare_ms, "bare predict")
-    rates = bare.rates(effort.rounds)
+    rates = {size: bare.rate(size, effort.rounds) for size in BATCH_SIZES}
     for size, images_a_second in rates.items():
         yield Figure(f"bare predict, batches of {size}", images_a_second, "images/s")
-    best = max(rates.values())
-    yield folder_rate(bare, bodies["PNG"], effort.folder_films, best)
+    best = max(rates, key=lambda size: rates[size])
+    batches = Yardstick(lambda: bare.rate(best, effort.rounds))
+    yield folder_rate(bare, bodies["PNG"], effort.folder_films, batches)
     if url is not None:
-        yield from load(url, bodies, bare_ms, best, effort, settings.max_queue)
+        yield from load(url, bodies, bare, batches, effort, settings.max_queue)
     else:
         with served(settings) as server:
             yield Figure("start to ready", server.start_s, "s")
-            yield from load(server.url, bodies, bare_ms, best, effort, settings.max_queue)
+            yield from load(server.url, bodies, bare, batches, effort, settings.max_queue)
             yield from memory(server, bodies["JPEG"], effort.memory_requests)
 
 
 def load(
-    url: str, bodies: dict[str, list[bytes]], bare_ms: float, best_rate: float, effort: Effort, max_queue: int
+    url: str, bodies: dict[str, list[bytes]], bare: Bare, batches: Yardstick, effort: Effort, max_queue: int
 ) -> Iterator[Figure]:
     """One client's latencies, the throughput of many, and health while the queue is full."""
-    yield from latencies(url, bodies, bare_ms, effort.rounds)
-    for kind in ("PNG", "JPEG"):
-        name = f"/predict, {CLIENTS} clients, {kind} 1024²"
-        reached = rate(url, "/predict", bodies[kind], clients=CLIENTS, requests=effort.requests, label=name)
-        yield Figure(name, reached, "images/s", reached / best_rate, "best bare batches")
+    yield from latencies(url, bodies, bare, effort.rounds)
+    batches.around()  # its last measure is as old as the latencies took
+    yield from throughputs(url, bodies, batches, effort.requests)
     waits = health_p99_ms(url, bodies["JPEG"][0], clients=max_queue + CLIENTS, rounds=5 * effort.rounds)
     for path, taken in waits.items():
         yield Figure(f"{path}, p99 with a full queue", taken, "ms")
 
 
-def folder_rate(bare: Bare, films_read: list[bytes], count: int, best_rate: float) -> Figure:
+def folder_rate(bare: Bare, films_read: list[bytes], count: int, batches: Yardstick) -> Figure:
     """`scripts.explain` on a folder of `count` films, from the first file that is read to the contact sheet."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "films"
@@ -169,7 +177,9 @@ def folder_rate(bare: Bare, films_read: list[bytes], count: int, best_rate: floa
         start = time.perf_counter()
         explain_folder(Plan(folder, Path(place) / "out", Question(style=Style("jpeg"))), bare.runtime)
         reached = count / (time.perf_counter() - start)
-    return Figure(f"scripts.explain, {count} films", reached, "images/s", reached / best_rate, "best bare batches")
+    return Figure(
+        f"scripts.explain, {count} films", reached, "images/s", reached / batches.around(), "best bare batches"
+    )
 
 
 def against_tutorial(entry: Path, films_sent: list[bytes], explain_ms: float, rounds: int) -> Figure:
@@ -212,7 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
             figures.append(against_tutorial(entry, bodies["PNG"], explained.value, options.rounds))
             show(figures[-1])
     except (ScriptError, ArtifactError, httpx.HTTPError) as error:
-        print(f"benchmark: {error}", file=sys.stderr)
+        print(f"benchmark: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     if options.out:
         options.out.write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")

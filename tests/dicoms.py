@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,14 @@ def dicom(pixels: np.ndarray, syntax: UID = ExplicitVRLittleEndian, **elements: 
     elif syntax.is_encapsulated and not syntax.is_deflated:
         options = {"encoding_plugin": "pydicom"} if syntax == RLELossless else {}
         dataset.compress(syntax, generate_instance_uid=False, **options)
+    return written(dataset)
+
+
+def frames(pixels: Sequence[np.ndarray]) -> bytes:
+    """Several 8-bit frames in one object."""
+    dataset = header(pixels[0], NumberOfFrames=len(pixels))
+    dataset.PixelData = np.stack(pixels).tobytes()
+    dataset["PixelData"].VR = "OB"
     return written(dataset)
 
 

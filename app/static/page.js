@@ -3,7 +3,7 @@
 import { blended, laid, pixelsOf } from "./heat.js";
 import { Probe } from "./probe.js";
 import { Problem, ask, askJson, curl, useKey } from "./service.js";
-import { alerts, bars, curves, element, mapsOf, noveltyOf, options, percent, thumbnails, warnings } from "./view.js";
+import { alerts, bars, curves, element, mapsOf, noveltyOf, options, percent, receipt, thumbnails, warnings } from "./view.js";
 
 const at = (id) => document.getElementById(id);
 const probe = new Probe({
@@ -16,9 +16,9 @@ const state = {
   offered: null, // {blob, name, pixels} that was asked about last; one that was refused may lack a frame number
   answer: null,
   heat: null, // {values, region, window, cells: 0..1 per pixel of the window, bins}
-  facts: null, // of the model
+  models: [], // as the service lists them
+  facts: null, // of the model's version
   colours: {}, // name -> 256 × [r, g, b]
-  parameters: new Set(), // what /explain takes
   asking: new AbortController(),
   again: null, // what to do once a key is given or another try is asked for
 };
@@ -26,23 +26,26 @@ const state = {
 // --- What the service is -------------------------------------------------------------------------
 
 async function start() {
-  const [colours, description, { models }] = await Promise.all([
-    askJson("static/colormaps.json"), askJson("openapi.json"), askJson("models"),
-  ]);
-  state.colours = colours;
-  state.parameters = new Set((description.paths["/explain"].post.parameters ?? []).map(({ name }) => name));
+  const [colours, { models }] = await Promise.all([askJson("static/colormaps.json"), askJson("models")]);
+  Object.assign(state, { colours, models });
   options(at("colormap"), Object.keys(colours).map((name) => [name, name]), at("colormap").value || "jet");
-  for (const name of TOGGLES) at(`${name}-field`).hidden = !state.parameters.has(name);
   const served = models.find((model) => model.default) ?? models[0];
-  options(at("model"), models.map(({ name }) => [name, name]), served?.name);
-  at("model-field").hidden = models.length < 2 || !state.parameters.has("model");
-  await meet(served.name);
+  options(at("model"), models.map(({ name }) => [name, name]), served.name);
+  at("model-field").hidden = models.length < 2;
+  await meet();
 }
 
-async function meet(name) {
-  const facts = await askJson(`models/${encodeURIComponent(name)}`);
+/** Learn about the model that is chosen, and about its version; "" is the one that the service chooses. */
+async function meet(version = "") {
+  const name = at("model").value;
+  const facts = await askJson(`models/${encodeURIComponent(name)}`, { parameters: { version } });
   state.facts = facts;
-  at("served").textContent = `${facts.name}, version ${facts.version}, on ${facts.device}`;
+  const others = facts.versions.filter((number) => number !== facts.version).sort((one, other) => other - one);
+  const numbered = others.map((number) => [String(number), String(number)]);
+  options(at("version"), [["", `${facts.version ?? "the newest"} (served)`], ...numbered], version);
+  at("version-field").hidden = facts.versions.length < 2;
+  const device = facts.device ? `, on ${facts.device}` : "";
+  at("served").textContent = `${facts.name}, version ${facts.described}${device}`;
   options(at("method"), facts.methods.map((method) => [method, method]), "gradcam");
   offerClasses();
 }
@@ -62,8 +65,9 @@ function question() {
   const asked = { class: at("class").value, against: at("against").value };
   if (at("method").value !== "gradcam") asked.method = at("method").value;
   if (!at("model-field").hidden) asked.model = at("model").value;
+  asked.version = at("version").value;
   if (!at("frame-field").hidden) asked.frame = at("number").value;
-  for (const name of TOGGLES) if (!at(`${name}-field`).hidden && at(name).checked) asked[name] = "true";
+  for (const name of TOGGLES) if (at(name).checked) asked[name] = "true";
   return asked;
 }
 
@@ -106,9 +110,7 @@ function complain(error) {
   say("problem", [[error.title, error.message]]);
   at("unlock").hidden = error.status !== 401 && error.status !== 403;
   if (!at("unlock").hidden) at("key").focus();
-  if (state.parameters.has("frame") && /\bframes?\b/i.test(error.message)) {
-    at("frame-field").hidden = false;
-  }
+  if (/\bframes?\b/i.test(error.message)) at("frame-field").hidden = false;
   if (error.retry) at("problem").firstChild.append(element("button", { type: "button", textContent: "Try again", onclick: state.again }));
 }
 
@@ -167,6 +169,7 @@ function show(answer) {
   at("novelty").textContent = noveltyOf(answer);
   at("told").textContent = `${explanation.heatmap.height} × ${explanation.heatmap.width} cells of ${explanation.layer}.`;
   at("faithful").replaceChildren(...[curves(explanation.faithfulness)].filter(Boolean));
+  receipt(at("receipt"), answer.receipt);
   at("intended").textContent = answer.notice;
   at("empty").hidden = true;
   for (const id of ["frame", "controls", "panel"]) at(id).hidden = false;
@@ -261,10 +264,10 @@ function unlock(event) {
   state.again();
 }
 
-async function changeModel() {
+async function changeModel(version) {
   state.answer = null;
   at("class").value = at("against").value = "";
-  await busy("Asking about the model", async () => meet(at("model").value));
+  await busy("Asking about the model", async () => meet(version));
   if (state.film) await inquire(state.film, "Asking the other model");
 }
 
@@ -278,7 +281,8 @@ function listen() {
   };
   for (const id of ["class", "against", "method", ...TOGGLES]) at(id).onchange = askAgain;
   at("number").onchange = () => inquire({ ...state.offered, pixels: null }, "Asking for that frame");
-  at("model").onchange = changeModel;
+  at("model").onchange = () => changeModel("");
+  at("version").onchange = () => changeModel(at("version").value);
   at("alpha").oninput = at("colormap").onchange = paint;
   at("bare").onclick = () => {
     at("bare").setAttribute("aria-pressed", String(at("bare").getAttribute("aria-pressed") !== "true"));

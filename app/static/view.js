@@ -40,20 +40,14 @@ export function bars(list, probabilities, explained, limit = 8) {
   if (hidden > 0) list.append(element("li", { className: "rest", textContent: `and ${hidden} more classes` }));
 }
 
-/** What must be known before the picture is believed: [title, detail] each. */
-export function warnings(answer) {
-  const told = answer.warnings ?? [];
-  const codes = new Set(told.map(({ code }) => code));
-  const found = told.map(({ code, detail }) => [sentence(code.replaceAll("_", " ")), detail ?? ""]);
-  const { novelty, explanation } = answer;
-  if (novelty?.out_of_distribution && !codes.has("novel_image")) {
-    const facts = `Novelty ${novelty.score.toFixed(2)}; flagged above ${novelty.threshold.toFixed(2)}.`;
-    found.unshift(["Unlike anything that the model was trained on", `Don't rely on this answer. ${facts}`]);
-  }
-  if (explanation.empty && !codes.has("empty_heatmap")) {
-    found.push(["No heat", `Nothing in this film speaks for ${explanation.class} by this method; the map is empty.`]);
-  }
-  return found;
+// Where the code's own words say too little.
+const TITLES = { novel_image: "Unlike anything that the model was trained on", empty_heatmap: "No heat" };
+
+/** What must be known before the picture is believed: [title, detail] each, the gravest first. */
+export function warnings({ warnings: told }) {
+  const grave = (code) => (code === "novel_image" ? 0 : 1);
+  const ranked = [...told].sort((one, other) => grave(one.code) - grave(other.code));
+  return ranked.map(({ code, detail }) => [TITLES[code] ?? sentence(code.replaceAll("_", " ")), detail]);
 }
 
 function sentence(words) {
@@ -99,6 +93,15 @@ function svg(tag, attributes) {
   const made = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   return made;
+}
+
+/** What decides an answer's numbers, one name and value after the other. */
+export function receipt(list, facts) {
+  const words = ([name, value]) => [
+    element("dt", { textContent: sentence(name.replaceAll("_", " ").replace("sha256", "SHA-256")) }),
+    element("dd", { textContent: Array.isArray(value) ? value.join(", ") : value }),
+  ];
+  list.replaceChildren(...Object.entries(facts).flatMap(words));
 }
 
 /** The maps of all classes, [name, values] each, where the answer has them. */

@@ -1,4 +1,4 @@
-"""The page's files as they are served; what they do in a browser is in tests/test_page.py."""
+"""The page's files as they are served; what they do in a browser is in tests/page."""
 
 import re
 
