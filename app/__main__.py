@@ -40,6 +40,9 @@ def main() -> int:
 def _prepare_tensorflow(settings: Settings) -> None:
     """Set the variables that TensorFlow reads when it is imported; what the environment says itself stays."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its notes are no log lines of ours
+    # It imports all of Keras for what an artefact never has: three seconds and 120 MB. The older Keras that this names
+    # isn't installed, and its absence is no error there.
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     for name, setting, suits in (
         ("TF_NUM_INTRAOP_THREADS", settings.intra_op_threads, available_cores()),
         ("TF_NUM_INTEROP_THREADS", settings.inter_op_threads, 1),

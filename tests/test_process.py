@@ -63,6 +63,15 @@ def test_python_m_app_serves_and_stops(entry_of, unused_port):
         assert process.wait(timeout=30) == 0
 
 
+def test_serving_does_without_keras(entry_of, unused_port):
+    """An artefact needs TensorFlow and no more; Keras would take a tenth of the memory."""
+    with serving(entry_of(models.batch_norm_dropout), unused_port) as (process, url):
+        wait_until_ready(url, process)
+        mapped = [file.path for file in psutil.Process(process.pid).memory_maps()]
+    assert any("tensorflow" in path for path in mapped)
+    assert not any("optree" in path for path in mapped)  # the library that only Keras loads
+
+
 def test_a_process_told_to_stop_while_it_loads_stops(entry_of, unused_port):
     """A container's first process would not hear it otherwise."""
     entry = entry_of(models.batch_norm_dropout)

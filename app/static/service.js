@@ -56,12 +56,14 @@ export async function askJson(path, options) {
   return (await ask(path, options)).json();
 }
 
-/** The command that gets the same overlay. */
+/** The command that gets the same overlay; or the same answer, where not all that was asked for is in a picture. */
 export function curl(parameters, name) {
+  const whole = parameters.all_classes || parameters.faithfulness;
+  const wanted = whole ? "'Accept: application/json' -o answer.json" : "'Accept: image/png' -o overlay.png";
   const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
   const secret = key ? ` \\\n  -H "Authorization: Bearer $LIGHTBOX_KEY"` : "";
   const url = quoted(address("explain", parameters).href);
-  return `curl --data-binary ${quoted(`@${name}`)}${secret} \\\n  -H 'Accept: image/png' -o overlay.png \\\n  ${url}`;
+  return `curl --data-binary ${quoted(`@${name}`)}${secret} \\\n  -H ${wanted} \\\n  ${url}`;
 }
 
 async function problem(response) {

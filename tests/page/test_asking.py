@@ -53,7 +53,10 @@ def test_every_question_is_offered_and_its_answer_drawn(tab):
         tab.settle()
     assert tab.asked()[-1].items() >= {"all_classes": "true", "faithfulness": "true"}.items()
     expect(tab.page.locator("#faithful")).to_contain_text("random maps.")
-    expect(tab.page.locator("#faithful polyline")).to_have_count(4)
+    dashes = "lines => lines.map(line => getComputedStyle(line).strokeDasharray !== 'none')"
+    for curve, dashed in (("polyline.random", [True, True]), ("polyline:not(.random)", [False, False])):
+        assert tab.page.locator(f"#faithful {curve}").evaluate_all(dashes) == dashed
+    assert "-o answer.json" in tab.page.locator("#curl").inner_text()
     with tab.page.expect_response("**/explain?*"):
         tab.page.get_by_label("against it").check()
     assert tab.asked()[-1]["counterfactual"] == "true"
@@ -148,6 +151,7 @@ def test_the_curl_line_asks_the_same(tab):
     line = tab.page.evaluate("navigator.clipboard.readText()")
     assert line == tab.page.locator("#curl").inner_text()
     assert f"'{tab.url}/explain?class=COVID-19&model=tiny&alpha=0.3'" in line
+    assert "-o overlay.png" in line
     assert r"--data-binary '@it'\''s.png'" in line
 
 
