@@ -128,9 +128,18 @@ def memory(server: Server, bodies: list[bytes], requests: int) -> Iterator[Figur
 
 
 def measure(
-    settings: Settings, entry: Path, effort: Effort, bodies: dict[str, list[bytes]], url: str | None
+    settings: Settings,
+    entry: Path,
+    effort: Effort,
+    bodies: dict[str, list[bytes]],
+    *,
+    own: Path | None,
+    url: str | None,
 ) -> Iterator[Figure]:
-    """Every figure, as soon as it is known; of the service at `url`, or of one that is started."""
+    """Every figure, as soon as it is known; of the service at `url`, or of one that is started.
+
+    `own` is a folder of films to explain as they are.
+    """
     bare = Bare(entry)
     bare_ms = bare.predict_ms(effort.rounds)
     yield Figure("bare predict", bare_ms, "ms", 1.0, "bare predict")
@@ -145,7 +154,7 @@ def measure(
         yield Figure(f"bare predict, batches of {size}", images_a_second, "images/s")
     best = max(rates, key=lambda size: rates[size])
     batches = Yardstick(lambda: bare.rate(best, effort.rounds))
-    yield folder_rate(bare, bodies["PNG"], effort.folder_films, batches)
+    yield from folder_rates(bare, batches, bodies["PNG"], own, effort.folder_films)
     if url is not None:
         yield from load(url, bodies, bare, batches, effort, settings.max_queue)
     else:
@@ -167,19 +176,28 @@ def load(
         yield Figure(f"{path}, p99 with a full queue", taken, "ms")
 
 
-def folder_rate(bare: Bare, films_read: list[bytes], count: int, batches: Yardstick) -> Figure:
-    """`scripts.explain` on a folder of `count` films, from the first file that is read to the contact sheet."""
+def folder_rates(bare: Bare, batches: Yardstick, made: list[bytes], own: Path | None, count: int) -> Iterator[Figure]:
+    """`scripts.explain` on a folder of `count` films: `made` ones, and some of the folder `own` as they are."""
+    numbered = [(f"{number:04}.png", made[number % len(made)]) for number in range(count)]
+    yield _folder_rate(bare, batches, numbered, f"scripts.explain, {count} films, PNG 1024²")
+    if own is not None:
+        paths = [film.path for film in read_films(own)]
+        taken = paths[:: max(1, len(paths) // count)][:count]
+        films_read = [(f"{number:04}-{path.name}", path.read_bytes()) for number, path in enumerate(taken)]
+        yield _folder_rate(bare, batches, films_read, f"scripts.explain, {len(taken)} films as they are")
+
+
+def _folder_rate(bare: Bare, batches: Yardstick, files: list[tuple[str, bytes]], name: str) -> Figure:
+    """From the first file that is read to the contact sheet."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "films"
         folder.mkdir()
-        for number in range(count):
-            (folder / f"{number:04}.png").write_bytes(films_read[number % len(films_read)])
+        for file, data in files:
+            (folder / file).write_bytes(data)
         start = time.perf_counter()
         explain_folder(Plan(folder, Path(place) / "out", Question(style=Style("jpeg"))), bare.runtime)
-        reached = count / (time.perf_counter() - start)
-    return Figure(
-        f"scripts.explain, {count} films", reached, "images/s", reached / batches.around(), "best bare batches"
-    )
+        reached = len(files) / (time.perf_counter() - start)
+    return Figure(name, reached, "images/s", reached / batches.around(), "best bare batches")
 
 
 def against_tutorial(entry: Path, films_sent: list[bytes], explain_ms: float, rounds: int) -> Figure:
@@ -213,7 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         bodies = {kind: [encode(image, kind) for image in films(options.films)] for kind in ("PNG", "JPEG")}
         entry = find_artifact(settings.model_store, settings.model, settings.model_version)
-        for figure in measure(settings, entry, effort, bodies, options.url):
+        for figure in measure(settings, entry, effort, bodies, own=options.films, url=options.url):
             figures.append(figure)
             show(figure)
         if (read_manifest(entry).training or {}).get("backbone"):

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from scripts.benchmark import main
+from scripts.benchmark import films, main
 from scripts.errors import ScriptError
 from scripts.tutorial import tutorial
 from tests import models
+from tests.films import write_folder
 
 
 def test_it_starts_a_server_and_reports_ratios(entry_of, tmp_path, monkeypatch, capsys):
@@ -16,7 +17,8 @@ def test_it_starts_a_server_and_reports_ratios(entry_of, tmp_path, monkeypatch, 
     monkeypatch.setenv("LIGHTBOX_MODEL_STORE", str(entry.parent.parent))
     monkeypatch.setenv("LIGHTBOX_MODEL", entry.parent.name)
     few = ["--rounds", "2", "--requests", "20", "--memory-requests", "30", "--folder-films", "5"]
-    assert main([*few, "--out", str(tmp_path / "figures.json")]) == 0
+    folder = write_folder(tmp_path, each=2)
+    assert main([*few, "--films", str(folder), "--out", str(tmp_path / "figures.json")]) == 0
     figures = {figure["name"]: figure for figure in json.loads((tmp_path / "figures.json").read_text())}
     assert figures["bare predict"]["ratio"] == 1.0
     assert figures.keys() >= {
@@ -25,7 +27,8 @@ def test_it_starts_a_server_and_reports_ratios(entry_of, tmp_path, monkeypatch, 
         "/predict, PNG 1024²",
         "/explain, PNG 1024², PNG overlay",
         "/predict, 16 clients, JPEG 1024²",
-        "scripts.explain, 5 films",
+        "scripts.explain, 5 films, PNG 1024²",
+        "scripts.explain, 4 films as they are",
         "floor: the arithmetic of one image at that rate",
         "/predict, PNG 1024²: inference",
         "/readyz, p99 with a full queue",
@@ -35,6 +38,13 @@ def test_it_starts_a_server_and_reports_ratios(entry_of, tmp_path, monkeypatch, 
     for name, figure in figures.items():
         assert figure["value"] > 0
         assert name in printed
+
+
+def test_without_films_it_makes_some():
+    """Seeded, so that two runs send the same."""
+    first, again = films(None, 2), films(None, 2)
+    assert [film.size for film in first] == [(1024, 1024)] * 2
+    assert [film.tobytes() for film in first] == [film.tobytes() for film in again]
 
 
 def test_tutorial_code_needs_a_trained_model(entry_of):
