@@ -16,7 +16,7 @@ _UP = 2
 def png(pixels: UInt8Array) -> bytes:
     """`pixels` uint8 `[H, W, 3]`, RGB, as a PNG file (W3C, "Portable Network Graphics", third edition).
 
-    Every row has the filter Up, and Intel's ISA-L compresses: on a 1024² overlay a ninth of the time that Pillow
+    Every row has the filter Up, and Intel's ISA-L compresses: on a 1024² overlay a twelfth of the time that Pillow
     takes, which tries five filters a row, at about the same size (docs/performance.md).
     """
     height, width, _ = pixels.shape
