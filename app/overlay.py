@@ -123,11 +123,12 @@ def _mixtures(colormap: str, alpha: float) -> UInt8Array:
     values = (1 - alpha) * np.arange(256, dtype=np.float32)
     mixtures = np.full((256, 256, 4), 255, np.uint8)
     mixtures[..., :3] = alpha * colours(colormap)[:, None] + values[None, :, None] + 0.5
+    mixtures.flags.writeable = False  # it is shared
     return mixtures
 
 
 def _looked_up(table: np.ndarray, heat: UInt8Array, values: UInt8Array) -> np.ndarray:
-    """`table[heat, values]`, `[H, W]`, of a table with 256 rows of 256 entries."""
+    """`table[heat, values]`, `[H, W]`, of a table of 256 x 256 entries, by rows; heat and values are `[H, W]`."""
     entries, found = table.ravel(), np.empty(heat.shape, table.dtype)
     indices = np.empty((_BAND, heat.shape[1]), np.intp)
     for rows in _bands(len(heat)):

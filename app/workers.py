@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Self, TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -19,14 +20,14 @@ class Workers:
     A model call uses every core by itself, so a second one at its side would only slow both. The pools bound how many
     whole images are in memory at once, and the event loop never waits for either.
 
-    While they are open, NumPy's linear algebra uses no threads of its own: they would wait for more work at the cost of
-    whole cores, beside the model (docs/performance.md).
+    While they are open, NumPy's linear algebra has no threads of its own in this process: they would wait for more work
+    at the cost of whole cores, beside the model (docs/performance.md).
     """
 
     def __init__(self, cores: int) -> None:
         self._pictures = ThreadPoolExecutor(cores, thread_name_prefix="picture")
         self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
-        self._algebra = threadpool_limits(1, user_api="blas")
+        self._algebra = ExitStack()
 
     async def picture(self, call: Callable[[], T]) -> T:
         """The result of `call`, which decodes or draws; one that nobody waits for any more never begins."""
@@ -37,13 +38,14 @@ class Workers:
         return await _run(self._inference, call)
 
     def __enter__(self) -> Self:
+        self._algebra.enter_context(threadpool_limits(1, user_api="blas"))
         return self
 
     def __exit__(self, *_: object) -> None:
         """Drop what has not begun, and let the threads end."""
         for pool in (self._pictures, self._inference):
             pool.shutdown(wait=False, cancel_futures=True)
-        self._algebra.restore_original_limits()
+        self._algebra.close()
 
 
 async def _run(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:

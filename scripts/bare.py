@@ -1,4 +1,4 @@
-"""The SavedModel's own calls without a service, and the least time that their arithmetic can take."""
+"""The SavedModel's own calls without a service, and what their arithmetic takes at a large product's rate."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def latencies(url: str, bodies: dict[str, list[bytes]], bare: Bare, rounds: int)
                 taken = median_ms(post(path, kind), rounds, name)
             yield Figure(name, taken, "ms", taken / yardstick.around(), "bare predict")
             for stage, mean in stages.items():
-                yield Figure(f"{name}: {stage}", mean, "ms", mean / taken, name)
+                yield Figure(f"{name}: mean of {stage}", mean, "ms")
 
 
 def throughputs(url: str, bodies: dict[str, list[bytes]], batches: Yardstick, requests: int) -> Iterator[Figure]:
@@ -145,8 +145,10 @@ def measure(
     yield Figure("bare predict", bare_ms, "ms", 1.0, "bare predict")
     multiplied = multiplication_rate(effort.rounds)
     yield Figure("matrix multiplication, float32", multiplied / 1e9, "GFLOP/s")
-    floor_ms = 1000 * bare.operations() / multiplied
-    yield Figure("floor: the arithmetic of one image at that rate", floor_ms, "ms", floor_ms / bare_ms, "bare predict")
+    arithmetic_ms = 1000 * bare.operations() / multiplied
+    yield Figure(
+        "the arithmetic of one image at that rate", arithmetic_ms, "ms", arithmetic_ms / bare_ms, "bare predict"
+    )
     evidence_ms = bare.evidence_ms(effort.rounds)
     yield Figure("bare evidence", evidence_ms, "ms", evidence_ms / bare_ms, "bare predict")
     rates = {size: bare.rate(size, effort.rounds) for size in BATCH_SIZES}
@@ -171,9 +173,10 @@ def load(
     yield from latencies(url, bodies, bare, effort.rounds)
     batches.around()  # its last measure is as old as the latencies took
     yield from throughputs(url, bodies, batches, effort.requests)
-    waits = health_p99_ms(url, bodies["JPEG"][0], clients=max_queue + CLIENTS, rounds=5 * effort.rounds)
+    waits, inside = health_p99_ms(url, bodies["JPEG"][0], clients=max_queue + CLIENTS, rounds=5 * effort.rounds)
     for path, taken in waits.items():
         yield Figure(f"{path}, p99 with a full queue", taken, "ms")
+    yield Figure("requests inside meanwhile, median", inside, "requests", inside / max_queue, "places")
 
 
 def folder_rates(bare: Bare, batches: Yardstick, made: list[bytes], own: Path | None, count: int) -> Iterator[Figure]:

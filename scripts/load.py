@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -105,8 +106,10 @@ def rate(url: str, path: str, bodies: Sequence[bytes], *, clients: int, requests
     return asyncio.run(run())
 
 
-def health_p99_ms(url: str, body: bytes, *, clients: int, rounds: int) -> dict[str, float]:
-    """How long health endpoints take, in ms at the 99th percentile, while `clients` keep the queue full.
+def health_p99_ms(url: str, body: bytes, *, clients: int, rounds: int) -> tuple[dict[str, float], float]:
+    """How long health endpoints take, in ms at the 99th percentile, while `clients` fill the queue.
+
+    Also the median of how many requests were inside meanwhile, by which one sees whether it was full.
 
     The crowd is a process of its own: in one with the watcher it would measure how busy it is itself.
 
@@ -122,28 +125,35 @@ def health_p99_ms(url: str, body: bytes, *, clients: int, rounds: int) -> dict[s
             _wait_for_load(client)
             time.sleep(1)  # and for the rest of the crowd
             waits: dict[str, list[float]] = {path: [] for path in HEALTH}
+            inside = []
             for _ in tqdm(range(rounds), desc="health under load", unit="round", leave=False):
                 for path in HEALTH:
                     start = time.perf_counter()
                     client.get(path).raise_for_status()
                     waits[path].append(1000 * (time.perf_counter() - start))
+                inside.append(_in_flight(client))
     finally:
         done.set()
         crowd.join()
     if crowd.exitcode:
         raise ScriptError("a request of the crowd was not answered")
-    return {path: float(np.percentile(taken, 99)) for path, taken in waits.items()}
+    return {path: float(np.percentile(taken, 99)) for path, taken in waits.items()}, statistics.median(inside)
 
 
 def _wait_for_load(client: httpx.Client, limit_s: float = 60) -> None:
     """Return once the service is at work on something."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
-        families = text_string_to_metric_families(client.get("/metrics").raise_for_status().text)
-        if any(sample.value for family in families if family.name == _IN_FLIGHT for sample in family.samples):
+        if _in_flight(client):
             return
         time.sleep(0.1)
     raise ScriptError(f"no request came within {limit_s:g} s")
+
+
+def _in_flight(client: httpx.Client) -> float:
+    """How many requests hold a place."""
+    families = text_string_to_metric_families(client.get("/metrics").raise_for_status().text)
+    return sum(sample.value for family in families if family.name == _IN_FLIGHT for sample in family.samples)
 
 
 def _crowd(url: str, body: bytes, clients: int, done: Event) -> None:
@@ -154,8 +164,11 @@ def _crowd(url: str, body: bytes, clients: int, done: Event) -> None:
 
             async def ask() -> None:
                 while not done.is_set():
-                    if (await client.post("/predict", content=body)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+                    answer = await client.post("/predict", content=body)
+                    if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
                         await asyncio.sleep(0.1)
+                    else:
+                        answer.raise_for_status()
 
             await asyncio.gather(*(ask() for _ in range(clients)))
 

@@ -15,6 +15,7 @@ const state = {
   film: null, // {blob, name, pixels: ImageData} that is shown
   offered: null, // {blob, name, pixels} that was asked about last; one that was refused may lack a frame number
   answer: null,
+  input: null, // {width, height, fit} of the model that gave the answer
   heat: null, // {values, region, window, cells: 0..1 per pixel of the window, bins}
   models: [], // as the service lists them
   facts: null, // of the model's version
@@ -25,20 +26,24 @@ const state = {
 
 // --- What the service is -------------------------------------------------------------------------
 
-async function start() {
-  const [colours, { models }] = await Promise.all([askJson("static/colormaps.json"), askJson("models")]);
+async function start(signal) {
+  const [colours, { models }] = await Promise.all([
+    askJson("static/colormaps.json", { signal }), askJson("models", { signal }),
+  ]);
   Object.assign(state, { colours, models });
   options(at("colormap"), Object.keys(colours).map((name) => [name, name]), at("colormap").value || "jet");
   const served = models.find((model) => model.default) ?? models[0];
   options(at("model"), models.map(({ name }) => [name, name]), served.name);
   at("model-field").hidden = models.length < 2;
-  await meet();
+  await meet(signal);
 }
 
-/** Learn about the model that is chosen, and about its version; "" is the one that the service chooses. */
-async function meet(version = "") {
-  const name = at("model").value;
-  const facts = await askJson(`models/${encodeURIComponent(name)}`, { parameters: { version } });
+/** Learn about the model and the version that are chosen; without a version, about the one that the service chooses. */
+async function meet(signal) {
+  const version = at("version").value;
+  const path = `models/${encodeURIComponent(at("model").value)}`;
+  const facts = await askJson(path, { parameters: { version }, signal });
+  if (signal.aborted) return;
   state.facts = facts;
   const others = facts.versions.filter((number) => number !== facts.version).sort((one, other) => other - one);
   const numbered = others.map((number) => [String(number), String(number)]);
@@ -50,9 +55,14 @@ async function meet(version = "") {
   offerClasses();
 }
 
+/** Whether `answer` is by the model and version that `state.facts` are about. */
+function answers({ model }) {
+  return model.name === state.facts.name && model.version === state.facts.described;
+}
+
 function offerClasses() {
-  const { classes } = state.facts;
-  const predicted = state.answer ? `${state.answer.label} (predicted)` : "the predicted class";
+  const { answer, facts: { classes } } = state;
+  const predicted = answer && answers(answer) ? `${answer.label} (predicted)` : "the predicted class";
   const named = classes.map((name) => [name, name]);
   options(at("class"), [["", predicted], ...named], at("class").value);
   const explained = at("class").value || state.answer?.label;
@@ -140,16 +150,19 @@ async function put(blob, name) {
 async function inquire(film, words) {
   state.offered = film;
   at("main").classList.toggle("stale", state.film !== null && film.blob !== state.film.blob);
-  await busy(words, async (signal) => {
-    if (!state.facts) await start();
-    // The film comes once and lossless; for later questions about it the smallest picture will do, as it is not shown.
-    const parameters = { ...question(), alpha: 0, format: film.pixels ? "jpeg" : "png" };
-    const answer = await askJson("explain", { parameters, film, signal });
-    const pixels = film.pixels ?? (await pixelsOf(answer.explanation.overlay));
-    if (signal.aborted) return;
-    state.film = state.offered = { ...film, pixels };
-    show(answer);
-  }, outdate);
+  await busy(words, (signal) => answered(film, signal), outdate);
+}
+
+async function answered(film, signal) {
+  if (!state.facts) await start(signal);
+  // The film comes once and lossless; for later questions about it the smallest picture will do, as it is not shown.
+  const parameters = { ...question(), alpha: 0, format: film.pixels ? "jpeg" : "png" };
+  const answer = await askJson("explain", { parameters, film, signal });
+  const pixels = film.pixels ?? (await pixelsOf(answer.explanation.overlay));
+  if (!signal.aborted && !answers(answer)) await meet(signal); // another version has taken over since
+  if (signal.aborted) return;
+  state.film = state.offered = { ...film, pixels };
+  show(answer);
 }
 
 // --- Showing -------------------------------------------------------------------------------------
@@ -159,7 +172,8 @@ function show(answer) {
   const { explanation } = answer;
   const hadFocus = at("empty").contains(document.activeElement);
   state.answer = answer;
-  state.heat = laid(explanation.heatmap.values, pixels, answer.image, state.facts.input);
+  state.input = state.facts.input;
+  state.heat = laid(explanation.heatmap.values, pixels, answer.image, state.input);
   offerClasses();
   say("warnings", warnings(answer));
   at("label").textContent = answer.label;
@@ -194,9 +208,9 @@ function paint() {
   const strip = new ImageData(Uint8ClampedArray.from(colours.flatMap(([r, g, b]) => [r, g, b, 255])), 256, 1);
   at("legend").getContext("2d").putImageData(strip, 0, 0);
   at("curl").textContent = curl({ ...question(), ...look() }, state.film.name);
-  const { answer, facts } = state;
+  const { answer, input } = state;
   const drawn = ([name, values]) => {
-    const { bins, window } = laid(values, pixels, answer.image, facts.input);
+    const { bins, window } = laid(values, pixels, answer.image, input);
     return [name, blended(pixels, bins, window, colours, alpha)];
   };
   thumbnails(at("classes"), mapsOf(answer.explanation).slice(0, 12).map(drawn), (name) => {
@@ -264,11 +278,16 @@ function unlock(event) {
   state.again();
 }
 
-async function changeModel(version) {
-  state.answer = null;
+/** Ask another model, or another version of it, about the film; until it has answered, the old answer is dimmed. */
+async function changeModel() {
+  const { film } = state;
   at("class").value = at("against").value = "";
-  await busy("Asking about the model", async () => meet(version));
-  if (state.film) await inquire(state.film, "Asking the other model");
+  at("main").classList.toggle("stale", film !== null);
+  at("download").disabled = true;
+  await busy("Asking the other model", async (signal) => {
+    await meet(signal);
+    if (film && !signal.aborted) await answered(film, signal);
+  }, outdate);
 }
 
 function listen() {
@@ -281,8 +300,11 @@ function listen() {
   };
   for (const id of ["class", "against", "method", ...TOGGLES]) at(id).onchange = askAgain;
   at("number").onchange = () => inquire({ ...state.offered, pixels: null }, "Asking for that frame");
-  at("model").onchange = () => changeModel("");
-  at("version").onchange = () => changeModel(at("version").value);
+  at("model").onchange = () => {
+    at("version").value = "";
+    changeModel();
+  };
+  at("version").onchange = changeModel;
   at("alpha").oninput = at("colormap").onchange = paint;
   at("bare").onclick = () => {
     at("bare").setAttribute("aria-pressed", String(at("bare").getAttribute("aria-pressed") !== "true"));

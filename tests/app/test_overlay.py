@@ -83,12 +83,16 @@ def test_the_blend_is_linear_in_alpha():
     )
 
 
-def test_grey_and_colour_blend_alike():
-    """The short way for grey films gives what the long one gives."""
-    pixels, heatmap = noise(40, 50), np.random.default_rng(1).random((5, 5))
-    grey = drawn(Image.fromarray(pixels), heatmap, alpha=0.37)
-    colour = drawn(Image.fromarray(pixels).convert("RGB"), heatmap, alpha=0.37)
-    assert (decoded(grey.data) == decoded(colour.data)).all()
+@pytest.mark.parametrize("height", [63, 64, 65, 131])
+@pytest.mark.parametrize("channels", [0, 3])
+def test_every_pixel_is_the_formulas(height, channels):
+    """Grey or colour, at any height: (1 - alpha)·image + alpha·colour of its heat, rounded."""
+    pixels, heatmap = noise(height, 50, channels), np.random.default_rng(1).random((5, 5))
+    # In grey the heat is its own colour's number.
+    bins = decoded(drawn(Image.new("L", (50, height)), heatmap, alpha=1.0, colormap="gray").data)[..., 0]
+    picture = decoded(drawn(Image.fromarray(pixels), heatmap, alpha=0.37).data)
+    expected = 0.63 * pixels.reshape(height, 50, -1) + 0.37 * colours("jet")[bins]
+    np.testing.assert_allclose(picture, expected, atol=0.51)
 
 
 def test_jet_runs_from_blue_to_red():

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,36 +12,30 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from scripts.export import export
-from scripts.load import wait_until_ready
 from tests import models
 from tests.page.visits import KEY, Visit
-from tests.test_process import serving
+from tests.servers import served
 
 FAILED_LOAD = "Failed to load resource"
 SHIPPED = Path(__file__).parents[2] / "model_store" / "cxr-vgg16" / "1"
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Its own processes, ended with the session."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
+def chromium() -> str:
+    """The browser's program."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
         pytest.skip("no Chromium on this machine")
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """Its own processes, ended with the module: while it runs, the main thread has an event loop."""
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield running
         running.close()
-
-
-@contextmanager
-def served(entry: Path, **settings: str) -> Iterator[str]:
-    """The address of a process that serves the model of `entry`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with serving(entry, port, **settings) as (process, url):
-        wait_until_ready(url, process)
-        yield url
 
 
 @pytest.fixture(scope="session")
@@ -57,21 +49,21 @@ def entry(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(browser: Browser, entry: Path) -> Iterator[str]:  # noqa: ARG001  # without a browser no server is needed
+def server(chromium: str, entry: Path) -> Iterator[str]:  # noqa: ARG001  # without a browser no server is needed
     """A server that takes films of up to 3 MB."""
     with served(entry, LIGHTBOX_MAX_UPLOAD_BYTES="3000000") as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def locked_server(browser: Browser, entry: Path) -> Iterator[str]:  # noqa: ARG001
+def locked_server(chromium: str, entry: Path) -> Iterator[str]:  # noqa: ARG001
     """A server that asks for a key."""
     with served(entry, LIGHTBOX_API_KEYS=KEY) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def shipped_server(browser: Browser) -> Iterator[str]:  # noqa: ARG001
+def shipped_server(chromium: str) -> Iterator[str]:  # noqa: ARG001
     """The model that the project ships, which knows what is unlike its films."""
     with served(SHIPPED) as url:
         yield url

@@ -1,14 +1,15 @@
 """What the page asks the service, and what it shows of the answers."""
 
+import shutil
 from pathlib import Path
 
 import httpx
-import numpy as np
 from playwright.sync_api import expect
 
 from tests.dicoms import dicom, frames
-from tests.page.visits import FILM, KEY
+from tests.page.visits import FILM, KEY, assert_alike
 from tests.pictures import constant, decoded, encoded, noise
+from tests.servers import served, until
 
 
 def test_a_film_is_answered(tab):
@@ -40,7 +41,7 @@ def test_another_class_against_a_third(tab):
     }
     question = {"class": "COVID-19", "against": "NORMAL"}
     picture = httpx.post(f"{tab.url}/explain", params=question, content=FILM, headers={"accept": "image/png"})
-    assert np.abs(tab.pixels().astype(int) - decoded(picture.content).astype(int)).max() <= 1
+    assert_alike(tab.pixels(), decoded(picture.content))
     assert "COVID-19" not in tab.page.locator("#against option").all_inner_texts()
 
 
@@ -92,6 +93,37 @@ def test_another_version_is_asked_about_the_same_film(tab):
     answer = httpx.post(f"{tab.url}/explain", params={"version": 1}, content=FILM).json()
     expect(tab.page.locator("#probability")).to_have_text(f"{answer['probability'] * 100:.1f} %")
     assert "version=1" in tab.page.locator("#curl").inner_text()
+
+
+def test_a_model_that_can_not_be_asked_leaves_a_page_that_works(tab):
+    """The old answer is dimmed, and still to be looked at, but not to be taken away."""
+    tab.explained()
+    tab.page.route("**/models/planted*", lambda route: route.abort())
+    tab.page.get_by_label("Model").select_option("planted")
+    expect(tab.page.locator("#problem")).to_contain_text("can't be reached")
+    expect(tab.page.locator("#main.stale")).to_be_attached()
+    tab.page.locator("#alpha").fill("0.2")
+    expect(tab.page.locator("#strength")).to_have_text("20 %")
+    expect(tab.page.locator("#download")).to_be_disabled()
+    tab.page.unroute("**/models/planted*")
+    tab.page.get_by_role("button", name="Try again").click()
+    expect(tab.page.locator("#served")).to_contain_text("planted, version 4")
+    tab.settle()
+    expect(tab.page.locator("#download")).to_be_enabled()
+
+
+def test_a_version_that_takes_over_is_named_with_its_answer(visit, entry, tmp_path):
+    """The page learns of it with the first answer that it gives."""
+    shutil.copytree(entry.parent / "1", tmp_path / "tiny" / "1")
+    with served(tmp_path / "tiny" / "1", LIGHTBOX_POLL_INTERVAL_S="0.2") as url:
+        tab = visit(url)
+        tab.explained()
+        expect(tab.page.locator("#served")).to_contain_text("tiny, version 1")
+        shutil.copytree(entry, tmp_path / "tiny" / "2")
+        until(lambda: httpx.get(f"{url}/models/tiny").json()["version"] == 2)
+        tab.page.locator("#class").select_option("COVID-19")
+        expect(tab.page.locator("#served")).to_contain_text("tiny, version 2")
+        tab.settle()
 
 
 def test_the_receipt_is_the_services(tab):
@@ -163,7 +195,7 @@ def test_the_overlay_can_be_taken_away(tab):
         tab.page.locator("#download").click()
     assert started.value.suggested_filename.startswith("film-")
     taken = decoded(Path(started.value.path()).read_bytes())
-    assert np.abs(taken.astype(int) - tab.pixels().astype(int)).max() <= 1
+    assert_alike(tab.pixels(), taken)
 
 
 def test_a_key_is_asked_for_only_where_one_is_needed(visit, locked_server):

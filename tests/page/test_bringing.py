@@ -1,7 +1,7 @@
 """How a film comes to the page, and what is said of one that can not be used."""
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import expect
 
 from tests.dicoms import dicom
 from tests.page.visits import FILM
@@ -88,14 +88,12 @@ def test_a_server_that_has_gone(visit):
 
 def test_a_question_that_was_overtaken_is_called_off(tab):
     """The later one is answered, whichever comes back first."""
-    held = []
-
-    def hold(route: Route) -> None:
-        held.append(route)
-
-    tab.page.route("**/explain?*", hold, times=1)
+    held = tab.hold()
     tab.put(name="first.png")
-    expect(tab.page.locator("#main")).to_have_attribute("aria-busy", "true")
+    for _ in range(500):
+        if held:
+            break
+        tab.page.wait_for_timeout(10)
     with tab.page.expect_event("requestfailed", lambda request: "/explain" in request.url):
         tab.put(name="second.png")
     expect(tab.page.locator("#about")).to_contain_text("second.png")
@@ -105,23 +103,18 @@ def test_a_question_that_was_overtaken_is_called_off(tab):
 
 def test_an_old_answer_is_dimmed_while_a_new_film_is_read(tab):
     """And the new one is said to be read; a later question about the same film dims nothing."""
-    held = []
-
-    def hold(route: Route) -> None:
-        held.append(route)
-
     tab.explained()
     dimmed = tab.page.locator("#main.stale")
-    tab.page.route("**/explain?*", hold, times=1)
+    held = tab.hold()
     tab.put(name="second.png")
     expect(dimmed).to_be_attached()
     expect(tab.page.get_by_role("status")).to_have_text("Reading second.png")
     tab.page.wait_for_function("() => document.getElementById('progress').checkVisibility()")
-    held[0].continue_()
+    tab.release(held)
     expect(dimmed).not_to_be_attached()
-    tab.page.route("**/explain?*", hold, times=1)
+    held = tab.hold()
     tab.page.locator("#class").select_option("COVID-19")
     expect(tab.page.locator("#main")).to_have_attribute("aria-busy", "true")
     expect(dimmed).not_to_be_attached()
-    held[1].continue_()
+    tab.release(held)
     tab.settle()
