@@ -136,11 +136,11 @@ def _check_table(header: Dataset, keyword: str) -> None:
             raise CorruptImageError(f"the DICOM image can't be decoded: its {keyword} is too large")
 
 
-def _first(value: object) -> float | None:
+def _first(value: Any) -> float | None:
     """The first of what may be several numbers, or none."""
     if isinstance(value, (str, bytes)) or not hasattr(value, "__getitem__"):
-        return None if value is None or value == "" else float(value)  # type: ignore[arg-type]
-    return float(value[0]) if len(value) else None  # type: ignore[arg-type]
+        return None if value is None or value == "" else float(value)
+    return float(value[0]) if len(value) else None
 
 
 def _eight_bits(shown: Float64Array) -> UInt8Array:
