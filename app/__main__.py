@@ -17,10 +17,6 @@ from app.main import create_app
 from app.server import Protocol, Server
 from app.settings import Settings
 
-# Longer than the minute for which load balancers keep an idle connection: else they send a request on one that is
-# being closed.
-_KEEP_ALIVE_S = 75
-
 
 def main() -> int:
     """Serve until told to stop; 1 with a message if the settings or the model are refused."""
@@ -77,7 +73,6 @@ def serve(settings: Settings) -> int:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_grace_s,
-        timeout_keep_alive=_KEEP_ALIVE_S,
     )
     server = Server(config, on_stop=on_stop, delay_s=settings.shutdown_delay_s)
     shown = "localhost" if settings.host in ("127.0.0.1", "0.0.0.0", "::") else settings.host  # noqa: S104 shown, not bound

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -15,6 +16,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 # A connection that has not sent a whole request head by then is closed: it would be held open at no cost to its client.
 HEAD_TIMEOUT_S = 10.0
+# An idle connection is kept for longer than the minute for which load balancers keep theirs, else they send a request
+# into a closing one; but not where idle connections take up half of what the process may have open.
+KEEP_ALIVE_S = 75
+CROWDED_KEEP_ALIVE_S = 1
+_CROWD = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
 
 class Server(uvicorn.Server):
@@ -51,6 +57,10 @@ class Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self.loop.call_later(HEAD_TIMEOUT_S, self._close_if_silent)
+
+    def on_response_complete(self) -> None:
+        self.timeout_keep_alive = KEEP_ALIVE_S if len(self.connections) < _CROWD else CROWDED_KEEP_ALIVE_S
+        super().on_response_complete()
 
     def _close_if_silent(self) -> None:
         cycle = cast("RequestResponseCycle | None", self.cycle)  # None until the first request, against its declaration

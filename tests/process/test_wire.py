@@ -1,13 +1,18 @@
 """What comes over the wire and is not HTTP."""
 
 import json
+import resource
 import socket
 import time
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPConnection
 
 import httpx
 import pytest
+
+from scripts.load import wait_until_ready
+from tests import models
+from tests.servers import serving
 
 
 @pytest.mark.parametrize(
@@ -63,3 +68,28 @@ def test_an_idle_connection_is_kept(shared_server):
         assert connection.getresponse().read()
         time.sleep(pause_s)
     connection.close()
+
+
+@contextmanager
+def open_files(limit):
+    """What starts meanwhile may have so many files open, sockets among them."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_idle_connections_do_not_use_up_the_process(entry_of, unused_port):
+    """Three hundred clients stay after their answer, in a process with room for 256 files; newcomers are served."""
+    with ExitStack() as stack:
+        with open_files(256):
+            process, url = stack.enter_context(serving(entry_of(models.batch_norm_dropout), unused_port))
+        wait_until_ready(url, process)
+        for _ in range(300):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", unused_port), timeout=20))
+            client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+            time.sleep(0.02)
+        assert httpx.get(f"{url}/livez").status_code == 200
