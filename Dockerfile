@@ -7,7 +7,8 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm
 FROM ${BASE_IMAGE} AS base
 RUN useradd --user-group --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin lightbox
 
-# pip stays outside the environment that it fills: a server needs none. Bytecode is compiled here because the service
+# pip stays outside the environment that it fills: a server needs none. It resolves nothing, and so can't pick what was
+# released after the lock was made. Bytecode is compiled here because the service
 # can't write any, and without time stamps because a builder that rounds them would leave it stale.
 FROM base AS packages
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
@@ -16,12 +17,14 @@ RUN python -m venv --without-pip /opt/venv
 
 FROM packages AS cpu-packages
 COPY requirements.lock .
-RUN python -m pip --python /opt/venv/bin/python install --no-compile --require-hashes -r requirements.lock \
+RUN python -m pip --python /opt/venv/bin/python install --no-compile --no-deps --require-hashes -r requirements.lock \
+    && python -m pip --python /opt/venv/bin/python check \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
 
 FROM packages AS gpu-packages
-COPY requirements-gpu.lock .
-RUN python -m pip --python /opt/venv/bin/python install --no-compile --require-hashes -r requirements-gpu.lock \
+COPY requirements.lock requirements-gpu.lock ./
+RUN python -m pip --python /opt/venv/bin/python install --no-compile --no-deps --require-hashes -r requirements.lock -r requirements-gpu.lock \
+    && python -m pip --python /opt/venv/bin/python check \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
 
 # Modes are set because the service's user could not read a checkout made under a strict umask.

@@ -1,53 +1,71 @@
-# Each command does its own set-up: it needs Python 3.11 or newer, and nothing else.
-PYTHON ?= python3
-BIN := .venv/bin
+# Each command does its own set-up: it needs make and a Python that TensorFlow has wheels for, nothing else.
+SUPPORTED := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$python && break; done)
+endif
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Nothing is resolved at installation: a resolver would look at what has been released since the lock was made.
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes
+INSTALLED := $(BIN)/python -m pip check --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: serve test check format lint types walls film lock clean
 
-serve: .venv/serve.stamp  ## serve the shipped model on :8000
+serve: $(VENV)/serve.stamp  ## serve the shipped model on :8000
 	$(BIN)/python -m app
 
-test: .venv/dev.stamp  ## the whole test suite
+test: $(VENV)/dev.stamp  ## the whole test suite
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 check: format lint types walls test  ## everything that CI runs
 
-format: .venv/dev.stamp
+format: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 
-lint: .venv/dev.stamp
+lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 
-types: .venv/dev.stamp
+types: $(VENV)/dev.stamp
 	$(BIN)/mypy
 
-walls: .venv/dev.stamp
+walls: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 
 film: chest.png  ## a real chest film to try
 
-chest.png: .venv/dev.stamp
+chest.png: $(VENV)/dev.stamp
 	$(BIN)/python -m scripts.film chest.png
 
-lock: .venv/dev.stamp  ## resolve the lock files anew
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
+	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml
+# The other locks are layers: each holds what its environment has beyond requirements.lock, in the same versions.
+LAYER = $(COMPILE) -c requirements.lock $$(sed -nE 's/^([a-z0-9._-]+)(\[.*\])?==.*/--no-emit-package \1/p' requirements.lock)
+
+lock: $(VENV)/dev.stamp  ## resolve the locks anew
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --custom-compile-command "make lock" pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -c requirements.lock --extra gpu pyproject.toml -o requirements-gpu.lock
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -c requirements.lock --extra dev pyproject.toml -o requirements-dev.lock
+	$(COMPILE) --upgrade -o requirements.lock
+	$(LAYER) --extra gpu -o requirements-gpu.lock
+	$(LAYER) --extra dev -o requirements-dev.lock
 
-.venv/venv.stamp:
-	@$(PYTHON) -c 'import sys; sys.exit("Lightbox needs Python 3.11 or newer; set PYTHON=…" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv .venv
+$(VENV)/venv.stamp:
+	@$(or $(PYTHON),false) -c '$(SUPPORTED)' || { \
+		echo "Lightbox needs Python 3.11, 3.12 or 3.13 with its venv module: TensorFlow has wheels for no other." >&2; \
+		echo "Found: $(or $(PYTHON),$$(python3 --version 2>&1)). Install one of them, or name it: make PYTHON=/path/to/python3.12" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-.venv/serve.stamp: requirements.lock .venv/venv.stamp
-	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+$(VENV)/serve.stamp: requirements.lock $(VENV)/venv.stamp
+	$(INSTALL) -r requirements.lock
+	$(INSTALLED)
 	@touch $@
 
-.venv/dev.stamp: requirements-dev.lock .venv/venv.stamp
-	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@touch $@ .venv/serve.stamp
+$(VENV)/dev.stamp: requirements.lock requirements-dev.lock $(VENV)/venv.stamp
+	$(INSTALL) -r requirements.lock -r requirements-dev.lock
+	$(INSTALLED)
+	@touch $@ $(VENV)/serve.stamp
 
 clean:
-	rm -rf .venv .training build *.egg-info .coverage
+	rm -rf $(VENV) .training build *.egg-info .coverage
