@@ -10,12 +10,12 @@ from types import FrameType
 import uvicorn
 from pydantic import ValidationError
 
-from app.cores import available_cores
 from app.errors import ArtifactError, SetupError
-from app.logs import configure
 from app.main import create_app
 from app.server import Protocol, Server
 from app.settings import Settings
+from app.telemetry.cores import available_cores
+from app.telemetry.logs import configure
 
 
 def main() -> int:

@@ -7,9 +7,9 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from app.logs import request_id
 from app.middleware import App, Message, Receive, Scope, Send
-from app.telemetry import Telemetry
+from app.telemetry.logs import request_id
+from app.telemetry.stages import Telemetry
 
 log = logging.getLogger("lightbox.access")
 

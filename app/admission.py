@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import anyio
 
 from app.errors import DeadlineExceededError, QueueFullError
-from app.metrics import Metrics
+from app.telemetry.metrics import Metrics
 
 # A body of which nothing came for so long gives its place to a request that wants one.
 STALLED_S = 1.0

@@ -26,7 +26,7 @@ from app.overlay import Overlay, reduced, render
 from app.question import Question
 from app.receipt import Receipt, receipt, target_of
 from app.runtimes.base import Evidence, Runtime, Scores
-from app.telemetry import Telemetry
+from app.telemetry.stages import Telemetry
 from app.workers import Workers
 
 

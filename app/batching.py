@@ -14,7 +14,7 @@ import numpy as np
 
 from app.arrays import Float32Array, UInt8Array
 from app.runtimes.base import Evidence, Runtime, Scores
-from app.telemetry import Telemetry
+from app.telemetry.stages import Telemetry
 from app.workers import Workers
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,6 @@ from starlette.middleware.cors import CORSMiddleware
 from app import __version__, errors
 from app.access import Access
 from app.errors import ArtifactError
-from app.metrics import Metrics
 from app.middleware import BodyLimit, LastResort, RequestId
 from app.routes import EXPOSED_HEADERS, open_router, router
 from app.runtimes.base import Runtime
@@ -24,8 +23,9 @@ from app.schemas import Problem
 from app.selftest import examine
 from app.service import run_service
 from app.settings import Settings
-from app.telemetry import Telemetry
-from app.tracing import tracer_from_environment
+from app.telemetry.metrics import Metrics
+from app.telemetry.stages import Telemetry
+from app.telemetry.tracing import tracer_from_environment
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from app.artifact import (
     read_manifest,
 )
 from app.errors import ArtifactError, ArtifactNotFoundError, ModelNotLoadedError, ModelRefusedError, UnknownModelError
-from app.metrics import Metrics
 from app.runtimes.base import Runtime
+from app.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from app.connection import while_connected
 from app.containers import sniff
 from app.errors import ModelNotLoadedError, QuestionError
 from app.keys import check_key
-from app.metrics import CONTENT_TYPE
 from app.negotiation import DICOM, JSON, NPY, answer_types, best_type
 from app.npy import npy
 from app.question import Question
@@ -33,6 +32,7 @@ from app.schemas import (
 )
 from app.service import Service
 from app.settings import Settings
+from app.telemetry.metrics import CONTENT_TYPE
 from app.upload import image_bytes
 
 _IMAGE_BODY: dict[str, Any] = {

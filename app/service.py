@@ -11,12 +11,12 @@ from pathlib import Path
 
 from app.admission import Admission
 from app.analyzer import Analyzer, Limits
-from app.cores import available_cores
 from app.errors import ArtifactError
 from app.registry import Registry
 from app.runtimes.base import Runtime
 from app.settings import Settings
-from app.telemetry import Telemetry
+from app.telemetry.cores import available_cores
+from app.telemetry.stages import Telemetry
 from app.workers import Workers
 
 log = logging.getLogger(__name__)

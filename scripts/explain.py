@@ -21,13 +21,13 @@ from app.analyzer import Analyzer, Limits
 from app.answers import Explanation
 from app.artifact import find_artifact
 from app.cams import METHODS
-from app.cores import available_cores
 from app.errors import InputError, LightboxError
 from app.overlay import COLORMAPS, FORMATS, Style
 from app.question import Question
 from app.runtimes.base import Runtime
 from app.runtimes.tensorflow import TensorFlowRuntime
-from app.telemetry import Telemetry
+from app.telemetry.cores import available_cores
+from app.telemetry.stages import Telemetry
 from app.workers import Workers
 from scripts.contact_sheet import write_contact_sheet
 from scripts.data import MAX_PIXELS

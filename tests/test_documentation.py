@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from app.metrics import Metrics
+from app.telemetry.metrics import Metrics
 
 DOCS = Path(__file__).parents[1] / "docs"
 METRIC = re.compile(r"lightbox_[a-z_]+")

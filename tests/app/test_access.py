@@ -7,9 +7,9 @@ import logging
 import pytest
 from starlette.testclient import TestClient
 
-from app import logs
 from app.main import create_app
 from app.settings import Settings
+from app.telemetry.stages import logs
 from tests.doubles import BrightnessRuntime, BrokenRuntime
 from tests.pictures import constant, encoded
 

@@ -7,7 +7,7 @@ import pytest
 
 from app.admission import STALLED_S, Admission
 from app.errors import DeadlineExceededError, QueueFullError
-from app.metrics import Metrics
+from app.telemetry.metrics import Metrics
 
 
 def admission(limit=4, timeout_s=10.0):

@@ -9,7 +9,7 @@ from app.artifact import NoveltySpec
 from app.errors import CorruptImageError, QuestionError, UnknownNameError
 from app.overlay import Style
 from app.question import Question
-from app.telemetry import Telemetry
+from app.telemetry.stages import Telemetry
 from app.workers import Workers
 from tests.doubles import BrightnessRuntime, GatedRuntime, manifest
 from tests.pictures import constant, decoded, encoded

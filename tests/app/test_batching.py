@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.batching import Batcher
-from app.telemetry import Telemetry
+from app.telemetry.stages import Telemetry
 from app.workers import Workers
 from tests import models
 from tests.doubles import BrightnessRuntime

@@ -11,9 +11,9 @@ import pytest
 from app.analyzer import Analyzer, Limits
 from app.artifact import MANIFEST, seal
 from app.errors import ArtifactError, ArtifactNotFoundError, ModelNotLoadedError, ModelRefusedError, UnknownModelError
-from app.metrics import Metrics
 from app.registry import Registry
-from app.telemetry import Telemetry
+from app.telemetry.metrics import Metrics
+from app.telemetry.stages import Telemetry
 from app.workers import Workers
 from tests.doubles import BrightnessRuntime, manifest
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from app.cores import available_cores
+from app.telemetry.cores import available_cores
 
 
 def machine(tmp_path, files):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-from app.metrics import Metrics
+from app.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:  # an extra: tracing is off where it is not installed
     from opentelemetry.trace import Tracer
