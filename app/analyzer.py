@@ -17,12 +17,12 @@ from app.artifact import Manifest
 from app.batching import Batcher
 from app.cams import Heatmap, HeatmapSeries, cam_method, normalise, normalise_together, raw_maps
 from app.cautions import cautions, heat_cautions
-from app.decoding import decode, to_input
 from app.dicom import contradictions
 from app.errors import QuestionError
 from app.faithfulness import Faithfulness, judge, plan
-from app.geometry import seen_region
-from app.overlay import Overlay, reduced, render
+from app.imaging.decoding import decode, to_input
+from app.imaging.geometry import seen_region
+from app.imaging.overlay import Overlay, reduced, render
 from app.question import Question
 from app.receipt import Receipt, receipt, target_of
 from app.runtimes.base import Evidence, Runtime, Scores

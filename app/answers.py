@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from app.cams import Heatmap, HeatmapSeries
 from app.faithfulness import Faithfulness
-from app.overlay import Overlay
-from app.picture import Remark
+from app.imaging.overlay import Overlay
+from app.imaging.picture import Remark
 from app.receipt import Receipt
 
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from app.errors import ArtifactNotFoundError, DigestMismatchError, ManifestError
-from app.geometry import Fit
+from app.imaging.geometry import Fit
 
 MANIFEST = "manifest.json"
 _PARTIAL = f".{MANIFEST}.partial"

@@ -14,7 +14,7 @@ import numpy as np
 from app.arrays import Float32Array
 from app.artifact import CautionSpec, Manifest
 from app.cams import Heatmap
-from app.picture import Remark
+from app.imaging.picture import Remark
 
 
 def border_share(values: Float32Array) -> float:

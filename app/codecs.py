@@ -30,8 +30,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from app.containers import JpegFrame, jpeg2000_size, jpeg_frame
 from app.errors import CorruptImageError, UnsupportedImageError
+from app.imaging.headers import JpegFrame, jpeg2000_size, jpeg_frame
 
 _OURS = "lightbox"
 _JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless)

@@ -33,9 +33,9 @@ from pydicom.uid import (
 from app import presentation
 from app.artifact import Expectation
 from app.codecs import check_codestream, plugin_for
-from app.containers import check_size
 from app.errors import CorruptImageError, QuestionError, UnsupportedImageError
-from app.picture import HeaderFacts, Picture, Remark
+from app.imaging.headers import check_size
+from app.imaging.picture import HeaderFacts, Picture, Remark
 
 # pydicom tells its log and its warnings what it read, and that may be a patient's name.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)

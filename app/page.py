@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import PurePath
 from types import MappingProxyType
 
-from app import overlay
+from app.imaging import overlay
 
 INDEX = "index.html"
 COLORMAPS = "colormaps.json"

@@ -10,7 +10,7 @@ import numpy as np
 from app.arrays import Float32Array
 from app.cams import refuse_unanswerable
 from app.errors import QuestionError, UnknownNameError
-from app.overlay import Style
+from app.imaging.overlay import Style
 
 # Each class more is one more gradient of the features' size in memory, for every image of a batch.
 MAX_CLASS_MAPS = 32

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from app import __version__
 from app.artifact import Manifest
-from app.geometry import Fit
+from app.imaging.geometry import Fit
 
 # What is loaded to answer; reports and golden cases may change without another answer.
 _SAVED_MODEL = ("saved_model.pb", "variables/", "assets/")

@@ -13,8 +13,8 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from app.containers import sniff
 from app.errors import MalformedBodyError, NoImageError
+from app.imaging.headers import sniff
 
 _MAX_PARTS = 16
 # No base64 has these marks; a body of millions of them would hold the event loop for seconds.

@@ -18,7 +18,7 @@ from PIL import Image
 
 from app.artifact import find_artifact, read_manifest
 from app.errors import ArtifactError
-from app.overlay import Style
+from app.imaging.overlay import Style
 from app.question import Question
 from app.settings import Settings
 from scripts.bare import BATCH_SIZES, Bare, Yardstick, median_ms, multiplication_rate

@@ -21,9 +21,9 @@ from tqdm import tqdm
 from app.arrays import Float32Array, UInt8Array
 from app.artifact import InputSpec
 from app.cams import gradcam, normalise
-from app.decoding import decode, to_input
-from app.geometry import Fit
-from app.picture import Picture
+from app.imaging.decoding import decode, to_input
+from app.imaging.geometry import Fit
+from app.imaging.picture import Picture
 from app.runtimes.base import Runtime
 from app.runtimes.tensorflow import TensorFlowRuntime
 from scripts.data import MAX_PIXELS, Film

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from app.arrays import UInt8Array
 from app.artifact import InputSpec
-from app.decoding import decode, to_input
 from app.errors import InputError
+from app.imaging.decoding import decode, to_input
 from scripts.errors import DataError
 
 MAX_PIXELS = 200_000_000

@@ -14,9 +14,9 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, r
 from tqdm import tqdm
 
 from app.arrays import Float32Array
-from app.decoding import to_input
 from app.errors import ArtifactError
-from app.picture import Picture
+from app.imaging.decoding import to_input
+from app.imaging.picture import Picture
 from app.runtimes.tensorflow import TensorFlowRuntime
 from scripts import controls
 from scripts.calibration import cross_calibrated, cross_scaled

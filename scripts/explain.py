@@ -22,7 +22,7 @@ from app.answers import Explanation
 from app.artifact import find_artifact
 from app.cams import METHODS
 from app.errors import InputError, LightboxError
-from app.overlay import COLORMAPS, FORMATS, Style
+from app.imaging.overlay import COLORMAPS, FORMATS, Style
 from app.question import Question
 from app.runtimes.base import Runtime
 from app.runtimes.tensorflow import TensorFlowRuntime

@@ -10,7 +10,7 @@ import keras
 
 from app.artifact import ANYTHING, Expectation, read_manifest
 from app.errors import ArtifactError
-from app.geometry import Fit
+from app.imaging.geometry import Fit
 from scripts.dissection import dissect
 from scripts.errors import ExportError, ScriptError
 from scripts.expectations import add_expectations, expectation_of

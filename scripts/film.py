@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from app.arrays import UInt8Array
-from app.decoding import decode
+from app.imaging.decoding import decode
 from scripts.data import MAX_PIXELS
 
 

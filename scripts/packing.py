@@ -24,7 +24,7 @@ from app.artifact import (
     new_version,
     seal,
 )
-from app.geometry import Fit
+from app.imaging.geometry import Fit
 from scripts.dissection import Anatomy, Ending
 from scripts.errors import ExportError
 from scripts.examination import examined

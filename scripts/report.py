@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from app.artifact import Manifest
 from app.cams import gradcam, normalise
-from app.decoding import decode, to_input
-from app.geometry import seen_region
-from app.overlay import Style, render
+from app.imaging.decoding import decode, to_input
+from app.imaging.geometry import seen_region
+from app.imaging.overlay import Style, render
 from app.runtimes.base import Runtime
 from app.runtimes.tensorflow import TensorFlowRuntime
 from scripts.data import MAX_PIXELS, Film

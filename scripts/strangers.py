@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from app.picture import Picture
+from app.imaging.picture import Picture
 from scripts.film import film_of
 
 

@@ -14,7 +14,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from app.artifact import read_manifest
-from app.decoding import decode, to_input
+from app.imaging.decoding import decode, to_input
 from app.runtimes.tensorflow import TensorFlowRuntime
 from scripts.errors import ScriptError
 from scripts.layers import LungGate

@@ -9,7 +9,7 @@ import numpy as np
 
 from app.arrays import Float32Array, UInt8Array
 from app.artifact import FeatureLayer, InputSpec, Manifest, NoveltySpec
-from app.geometry import Fit
+from app.imaging.geometry import Fit
 from app.runtimes.base import Evidence, Scores
 
 

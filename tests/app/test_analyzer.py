@@ -7,7 +7,7 @@ import pytest
 from app.analyzer import Analyzer, Limits
 from app.artifact import NoveltySpec
 from app.errors import CorruptImageError, QuestionError, UnknownNameError
-from app.overlay import Style
+from app.imaging.overlay import Style
 from app.question import Question
 from app.telemetry.stages import Telemetry
 from app.workers import Workers

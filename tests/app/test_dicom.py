@@ -29,10 +29,10 @@ from pydicom.uid import (
 )
 
 from app.artifact import Expectation
-from app.decoding import decode
 from app.dicom import contradictions, decode_dicom, read_header
 from app.errors import CorruptImageError, ImageTooLargeError, InputError, QuestionError, UnsupportedImageError
-from app.picture import HeaderFacts
+from app.imaging.decoding import decode
+from app.imaging.picture import HeaderFacts
 from tests.dicoms import PATIENT, dicom, header, packaged, written
 from tests.pictures import noise
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from app.geometry import seen_region
-from app.overlay import Style, colours, render
+from app.imaging.geometry import seen_region
+from app.imaging.overlay import Style, colours, render
 from tests.page.visits import FILM, assert_alike
 from tests.pictures import decoded, encoded, noise
 

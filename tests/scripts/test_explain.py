@@ -10,7 +10,7 @@ import pytest
 from app.analyzer import Question
 from app.artifact import NoveltySpec
 from app.errors import UnknownNameError
-from app.overlay import Style
+from app.imaging.overlay import Style
 from scripts.explain import Plan, explain_folder, main
 from tests import models
 from tests.dicoms import dicom

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from app.decoding import decode
+from app.imaging.decoding import decode
 from scripts.film import main
 from tests.dicoms import packaged
 

@@ -7,7 +7,7 @@ from skimage import data
 
 from app.artifact import InputSpec, read_manifest
 from app.cams import gradcam, normalise
-from app.decoding import decode, to_input
+from app.imaging.decoding import decode, to_input
 from app.runtimes.tensorflow import TensorFlowRuntime
 from app.selftest import examine
 from scripts.errors import WeightsError

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from app.npy import npy
+from app.imaging.npy import npy
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

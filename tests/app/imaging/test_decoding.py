@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydicom.uid import JPEG2000Lossless
 
-from app.containers import FORMATS, sniff
-from app.decoding import decode, to_input
 from app.errors import (
     CorruptImageError,
     ImageTooLargeError,
@@ -21,6 +19,8 @@ from app.errors import (
     QuestionError,
     UnsupportedImageError,
 )
+from app.imaging.decoding import decode, to_input
+from app.imaging.headers import FORMATS, sniff
 from tests.dicoms import dicom
 from tests.pictures import encoded, noise
 

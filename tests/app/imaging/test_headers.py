@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.containers import (
+from app.errors import CorruptImageError, ImageTooLargeError
+from app.imaging.decoding import decode
+from app.imaging.headers import (
     exif_orientation,
     first_gif_frame,
     first_tiff_page,
@@ -16,8 +18,6 @@ from app.containers import (
     jpeg_frame,
     sniff,
 )
-from app.decoding import decode
-from app.errors import CorruptImageError, ImageTooLargeError
 from tests.dicoms import dicom
 from tests.pictures import encoded, noise
 

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from app.errors import UnknownNameError
-from app.geometry import Region, seen_region
-from app.overlay import COLORMAPS, FORMATS, Style, colours, render
+from app.imaging.geometry import Region, seen_region
+from app.imaging.overlay import COLORMAPS, FORMATS, Style, colours, render
 from tests.pictures import decoded, noise
 
 

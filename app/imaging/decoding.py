@@ -10,7 +10,10 @@ from PIL import Image
 
 from app.arrays import UInt8Array
 from app.codecs import decode_jpeg
-from app.containers import (
+from app.dicom import decode_dicom
+from app.errors import CorruptImageError, NoImageError, QuestionError, UnsupportedImageError
+from app.imaging.geometry import Fit, seen_region
+from app.imaging.headers import (
     FORMATS,
     check_size,
     exif_orientation,
@@ -20,10 +23,7 @@ from app.containers import (
     sniff,
     webp_size,
 )
-from app.dicom import decode_dicom
-from app.errors import CorruptImageError, NoImageError, QuestionError, UnsupportedImageError
-from app.geometry import Fit, seen_region
-from app.picture import Picture, Remark
+from app.imaging.picture import Picture, Remark
 
 # Pillow's own limit is one global for the process and ends in a warning; `decode` checks the caller's, before decoding.
 Image.MAX_IMAGE_PIXELS = None

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from app.png import png
+from app.imaging.png import png
 from tests.pictures import constant, decoded, noise
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.geometry import Region, seen_region
+from app.imaging.geometry import Region, seen_region
 
 
 @pytest.mark.parametrize(

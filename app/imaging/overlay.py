@@ -13,8 +13,8 @@ from PIL import Image
 
 from app.arrays import Float32Array, UInt8Array
 from app.errors import UnknownNameError
-from app.geometry import Region
-from app.png import png
+from app.imaging.geometry import Region
+from app.imaging.png import png
 
 COLORMAPS = ("jet", "turbo", "viridis", "inferno", "magma", "plasma", "cividis", "hot", "gray")
 
