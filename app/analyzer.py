@@ -17,10 +17,10 @@ from app.artifact import Manifest
 from app.batching import Batcher
 from app.cams import Heatmap, HeatmapSeries, cam_method, normalise, normalise_together, raw_maps
 from app.cautions import cautions, heat_cautions
-from app.dicom import contradictions
 from app.errors import QuestionError
 from app.faithfulness import Faithfulness, judge, plan
 from app.imaging.decoding import decode, to_input
+from app.imaging.dicom.reader import contradictions
 from app.imaging.geometry import seen_region
 from app.imaging.overlay import Overlay, reduced, render
 from app.question import Question
@@ -146,7 +146,7 @@ class Analyzer:
 
         def made() -> bytes:
             # Few ask for one, and the library behind it takes 44 MB and half a second.
-            from app.secondary_capture import secondary_capture  # noqa: PLC0415
+            from app.imaging.dicom.secondary_capture import secondary_capture  # noqa: PLC0415
 
             return secondary_capture(
                 data,

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from app.arrays import UInt8Array
-from app.codecs import decode_jpeg
-from app.dicom import decode_dicom
 from app.errors import CorruptImageError, NoImageError, QuestionError, UnsupportedImageError
+from app.imaging.dicom.codecs import decode_jpeg
+from app.imaging.dicom.reader import decode_dicom
 from app.imaging.geometry import Fit, seen_region
 from app.imaging.headers import (
     FORMATS,
@@ -63,7 +63,7 @@ def decode(data: bytes, *, max_pixels: int, frame: int | None = None) -> Picture
 
     16-bit grey is scaled by the type's range (65535 becomes 255), 12-bit JPEG and TIFF likewise (4095 becomes 255); an
     alpha channel is dropped; of several frames the first is taken, and a remark says so. DICOM is shown as its header
-    says (`app.presentation`).
+    says (`app.imaging.dicom.presentation`).
 
     Args:
         data: the whole file.

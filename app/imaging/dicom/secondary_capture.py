@@ -22,8 +22,8 @@ from pydicom.valuerep import PersonName
 
 from app import __version__
 from app.arrays import UInt8Array
-from app.dicom import read_header
 from app.errors import CorruptImageError
+from app.imaging.dicom.reader import read_header
 
 # Both quote what they find odd, and that may be a patient's name.
 logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)

@@ -12,7 +12,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRBigEndian, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
 from app.errors import CorruptImageError
-from app.secondary_capture import secondary_capture, with_notice
+from app.imaging.dicom.secondary_capture import secondary_capture, with_notice
 from tests.dicoms import PATIENT, dicom, packaged
 from tests.pictures import noise
 

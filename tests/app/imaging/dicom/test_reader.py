@@ -29,9 +29,9 @@ from pydicom.uid import (
 )
 
 from app.artifact import Expectation
-from app.dicom import contradictions, decode_dicom, read_header
 from app.errors import CorruptImageError, ImageTooLargeError, InputError, QuestionError, UnsupportedImageError
 from app.imaging.decoding import decode
+from app.imaging.dicom.reader import contradictions, decode_dicom, read_header
 from app.imaging.picture import HeaderFacts
 from tests.dicoms import PATIENT, dicom, header, packaged, written
 from tests.pictures import noise

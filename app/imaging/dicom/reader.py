@@ -30,10 +30,10 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from app import presentation
 from app.artifact import Expectation
-from app.codecs import check_codestream, plugin_for
 from app.errors import CorruptImageError, QuestionError, UnsupportedImageError
+from app.imaging.dicom import presentation
+from app.imaging.dicom.codecs import check_codestream, plugin_for
 from app.imaging.headers import check_size
 from app.imaging.picture import HeaderFacts, Picture, Remark
 
