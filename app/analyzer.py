@@ -13,7 +13,8 @@ from PIL import Image
 from app import __version__
 from app.answers import Explanation, Novelty, Original, Prediction
 from app.arrays import Float32Array, UInt8Array
-from app.artifact import Manifest
+from app.artifact.runtimes.base import Evidence, Runtime, Scores
+from app.artifact.store import Manifest
 from app.batching import Batcher
 from app.cams import Heatmap, HeatmapSeries, cam_method, normalise, normalise_together, raw_maps
 from app.cautions import cautions, heat_cautions
@@ -25,7 +26,6 @@ from app.imaging.geometry import seen_region
 from app.imaging.overlay import Overlay, reduced, render
 from app.question import Question
 from app.receipt import Receipt, receipt, target_of
-from app.runtimes.base import Evidence, Runtime, Scores
 from app.telemetry.stages import Telemetry
 from app.workers import Workers
 

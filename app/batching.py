@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.arrays import Float32Array, UInt8Array
-from app.runtimes.base import Evidence, Runtime, Scores
+from app.artifact.runtimes.base import Evidence, Runtime, Scores
 from app.telemetry.stages import Telemetry
 from app.workers import Workers
 

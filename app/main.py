@@ -15,10 +15,10 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__, errors
 from app.access import Access
+from app.artifact.runtimes.base import Runtime
 from app.errors import ArtifactError
 from app.middleware import BodyLimit, LastResort, RequestId
 from app.routes import EXPOSED_HEADERS, open_router, router
-from app.runtimes.base import Runtime
 from app.schemas import Problem
 from app.selftest import examine
 from app.service import run_service
@@ -106,7 +106,7 @@ def load_runtime(entry: Path) -> Runtime:
         ArtifactError: it is refused; the message says why.
     """
     # Imported here so that an application with a runtime of its own needs no TensorFlow.
-    from app.runtimes.tensorflow import TensorFlowRuntime  # noqa: PLC0415  # as the comment says
+    from app.artifact.runtimes.tensorflow import TensorFlowRuntime  # noqa: PLC0415  # as the comment says
 
     runtime = TensorFlowRuntime(entry)
     examine(runtime, entry)

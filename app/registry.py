@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.analyzer import Analyzer
-from app.artifact import (
+from app.artifact.runtimes.base import Runtime
+from app.artifact.store import (
     Fingerprint,
     Manifest,
     find_artifact,
@@ -24,7 +25,6 @@ from app.artifact import (
     read_manifest,
 )
 from app.errors import ArtifactError, ArtifactNotFoundError, ModelNotLoadedError, ModelRefusedError, UnknownModelError
-from app.runtimes.base import Runtime
 from app.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from app.answers import Explanation, Prediction
-from app.artifact import Manifest
+from app.artifact.store import Manifest
 from app.cams import METHODS, HeatmapSeries
 from app.faithfulness import Faithfulness
 from app.registry import ModelState

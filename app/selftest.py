@@ -10,10 +10,10 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact import SanitySpec, SelfTestSpec
+from app.artifact.runtimes.base import Runtime
+from app.artifact.store import SanitySpec, SelfTestSpec
 from app.cams import gradcam
 from app.errors import SelfTestError
-from app.runtimes.base import Runtime
 
 _DIMENSIONS = {"images": 4, "targets": 2, "probabilities": 2, "logits": 2, "novelty": 1, "maps": 3}
 

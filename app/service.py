@@ -11,9 +11,9 @@ from pathlib import Path
 
 from app.admission import Admission
 from app.analyzer import Analyzer, Limits
+from app.artifact.runtimes.base import Runtime
 from app.errors import ArtifactError
 from app.registry import Registry
-from app.runtimes.base import Runtime
 from app.settings import Settings
 from app.telemetry.cores import available_cores
 from app.telemetry.stages import Telemetry

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from app.artifact import ANYTHING, Expectation, Manifest, read_manifest, seal
+from app.artifact.store import ANYTHING, Expectation, Manifest, read_manifest, seal
 from app.errors import ArtifactError
 from scripts.data import read_films, read_pixels
 from scripts.errors import ScriptError

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tqdm import tqdm
 
-from app.runtimes.tensorflow import TensorFlowRuntime
+from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 
 BATCH_SIZES = (1, 2, 4, 8, 16)
 _MATRIX = 2048

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from app.artifact import find_artifact, read_manifest
+from app.artifact.store import find_artifact, read_manifest
 from app.errors import ArtifactError
 from app.imaging.overlay import Style
 from app.question import Question

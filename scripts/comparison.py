@@ -18,9 +18,9 @@ from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
+from app.artifact.runtimes.base import Runtime
 from app.cams import METHODS, normalise
 from app.faithfulness import Faithfulness, Figures, judge, plan
-from app.runtimes.base import Runtime
 from scripts.controls import lung_mask
 from scripts.data import Film, read_pixels
 from scripts.statistics import mean_of

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from app.artifact import Manifest
+from app.artifact.store import Manifest
 from scripts.results import class_columns
 
 _templates = Environment(loader=PackageLoader("scripts"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)

@@ -19,13 +19,13 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact import InputSpec
+from app.artifact.runtimes.base import Runtime
+from app.artifact.runtimes.tensorflow import TensorFlowRuntime
+from app.artifact.store import InputSpec
 from app.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
 from app.imaging.geometry import Fit
 from app.imaging.picture import Picture
-from app.runtimes.base import Runtime
-from app.runtimes.tensorflow import TensorFlowRuntime
 from scripts.data import MAX_PIXELS, Film
 
 RIM = 0.12  # share of the side that a border or a corner takes

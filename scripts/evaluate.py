@@ -14,10 +14,10 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, r
 from tqdm import tqdm
 
 from app.arrays import Float32Array
+from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.errors import ArtifactError
 from app.imaging.decoding import to_input
 from app.imaging.picture import Picture
-from app.runtimes.tensorflow import TensorFlowRuntime
 from scripts import controls
 from scripts.calibration import cross_calibrated, cross_scaled
 from scripts.comparison import compare

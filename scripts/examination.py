@@ -9,11 +9,11 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact import CautionSpec, HeatThresholds, Manifest, SanitySpec, SelfTestSpec
+from app.artifact.runtimes.base import Evidence, Runtime
+from app.artifact.runtimes.tensorflow import TensorFlowRuntime
+from app.artifact.store import CautionSpec, HeatThresholds, Manifest, SanitySpec, SelfTestSpec
 from app.cams import METHODS, normalise
 from app.cautions import border_share, diffuseness, margin
-from app.runtimes.base import Evidence, Runtime
-from app.runtimes.tensorflow import TensorFlowRuntime
 from app.selftest import Golden, answers, write_golden
 from scripts.controls import cascading_randomisation
 

@@ -19,13 +19,13 @@ from tqdm import tqdm
 
 from app.analyzer import Analyzer, Limits
 from app.answers import Explanation
-from app.artifact import find_artifact
+from app.artifact.runtimes.base import Runtime
+from app.artifact.runtimes.tensorflow import TensorFlowRuntime
+from app.artifact.store import find_artifact
 from app.cams import METHODS
 from app.errors import InputError, LightboxError
 from app.imaging.overlay import COLORMAPS, FORMATS, Style
 from app.question import Question
-from app.runtimes.base import Runtime
-from app.runtimes.tensorflow import TensorFlowRuntime
 from app.telemetry.cores import available_cores
 from app.telemetry.stages import Telemetry
 from app.workers import Workers

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 
-from app.artifact import ANYTHING, Expectation, read_manifest
+from app.artifact.store import ANYTHING, Expectation, read_manifest
 from app.errors import ArtifactError
 from app.imaging.geometry import Fit
 from scripts.dissection import dissect

@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact import InputSpec
+from app.artifact.store import InputSpec
 from app.imaging.decoding import decode, to_input
 from scripts.augmentation import augment
 from scripts.data import MAX_PIXELS, Film, read_pixels

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact import (
+from app.artifact.store import (
     ANYTHING,
     DEFAULT_INTENDED_USE,
     Expectation,

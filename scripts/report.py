@@ -15,13 +15,13 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from app.artifact import Manifest
+from app.artifact.runtimes.base import Runtime
+from app.artifact.runtimes.tensorflow import TensorFlowRuntime
+from app.artifact.store import Manifest
 from app.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
 from app.imaging.geometry import seen_region
 from app.imaging.overlay import Style, render
-from app.runtimes.base import Runtime
-from app.runtimes.tensorflow import TensorFlowRuntime
 from scripts.data import MAX_PIXELS, Film
 
 _templates = Environment(loader=PackageLoader("scripts"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)

@@ -21,7 +21,7 @@ from scipy.special import log_softmax
 from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact import ANYTHING, Expectation, InputSpec, NoveltySpec
+from app.artifact.store import ANYTHING, Expectation, InputSpec, NoveltySpec
 from app.errors import ArtifactError
 from scripts.augmentation import REVISION
 from scripts.calibration import temperature_of, threshold_of

@@ -13,9 +13,9 @@ import tensorflow as tf
 from matplotlib import colormaps
 from PIL import Image
 
-from app.artifact import read_manifest
+from app.artifact.runtimes.tensorflow import TensorFlowRuntime
+from app.artifact.store import read_manifest
 from app.imaging.decoding import decode, to_input
-from app.runtimes.tensorflow import TensorFlowRuntime
 from scripts.errors import ScriptError
 from scripts.layers import LungGate
 from scripts.networks import BACKBONES, build_network

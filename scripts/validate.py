@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from app.artifact import InputSpec
+from app.artifact.store import InputSpec
 from scripts.augmentation import REVISION
 from scripts.calibration import cross_calibrated
 from scripts.data import Film, class_names, digest, read_films

@@ -10,8 +10,8 @@ import keras
 import pytest
 from starlette.testclient import TestClient
 
+from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.main import create_app
-from app.runtimes.tensorflow import TensorFlowRuntime
 from app.settings import Settings
 from scripts.export import export
 from tests import models

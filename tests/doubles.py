@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import numpy as np
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact import FeatureLayer, InputSpec, Manifest, NoveltySpec
+from app.artifact.runtimes.base import Evidence, Scores
+from app.artifact.store import FeatureLayer, InputSpec, Manifest, NoveltySpec
 from app.imaging.geometry import Fit
-from app.runtimes.base import Evidence, Scores
 
 
 def manifest(*, fit: Fit = "squash", novelty: NoveltySpec | None = None, side: int = 8) -> Manifest:

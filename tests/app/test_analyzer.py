@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from app.analyzer import Analyzer, Limits
-from app.artifact import NoveltySpec
+from app.artifact.store import NoveltySpec
 from app.errors import CorruptImageError, QuestionError, UnknownNameError
 from app.imaging.overlay import Style
 from app.question import Question

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from app.artifact import CautionSpec, HeatThresholds, NoveltySpec
+from app.artifact.store import CautionSpec, HeatThresholds, NoveltySpec
 from app.cams import Heatmap
 from app.cautions import border_share, cautions, diffuseness, heat_cautions, margin
 from tests.doubles import manifest

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from app.artifact import CautionSpec, HeatThresholds, NoveltySpec
+from app.artifact.store import CautionSpec, HeatThresholds, NoveltySpec
 from app.cams import METHODS
 from app.faithfulness import cost
 from app.main import create_app

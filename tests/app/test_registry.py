@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from app.analyzer import Analyzer, Limits
-from app.artifact import MANIFEST, seal
+from app.artifact.store import MANIFEST, seal
 from app.errors import ArtifactError, ArtifactNotFoundError, ModelNotLoadedError, ModelRefusedError, UnknownModelError
 from app.registry import Registry
 from app.telemetry.metrics import Metrics

@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.artifact import Expectation, read_manifest, seal, verify_files
-from app.runtimes.tensorflow import TensorFlowRuntime
+from app.artifact.runtimes.tensorflow import TensorFlowRuntime
+from app.artifact.store import Expectation, read_manifest, seal, verify_files
 from app.selftest import examine
 from scripts.amend import amend, main
 from scripts.export import export

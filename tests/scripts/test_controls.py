@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.artifact import InputSpec
-from app.runtimes.tensorflow import TensorFlowRuntime
+from app.artifact.runtimes.tensorflow import TensorFlowRuntime
+from app.artifact.store import InputSpec
 from scripts import controls
 from scripts.data import Film, read_films, read_pixels
 from scripts.strangers import strangers

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.artifact import InputSpec
+from app.artifact.store import InputSpec
 from scripts.data import class_names, digest, film_weights, folds, read_films, read_pixels, split
 from scripts.errors import DataError
 from tests.films import write_folder, write_table

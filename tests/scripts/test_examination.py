@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from app.artifact import read_manifest, seal, verify_files
+from app.artifact.runtimes.tensorflow import TensorFlowRuntime
+from app.artifact.store import read_manifest, seal, verify_files
 from app.cams import METHODS, gradcam, normalise
 from app.cautions import border_share, cautions, diffuseness, heat_cautions, margin
 from app.errors import SelfTestError
-from app.runtimes.tensorflow import TensorFlowRuntime
 from app.selftest import examine, read_golden
 from scripts.examination import CASES, FILMS, EdgeDetector, golden_pictures, thresholds
 from scripts.export import export

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from app.analyzer import Question
-from app.artifact import NoveltySpec
+from app.artifact.store import NoveltySpec
 from app.errors import UnknownNameError
 from app.imaging.overlay import Style
 from scripts.explain import Plan, explain_folder, main

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from skimage import data
 
-from app.artifact import InputSpec, read_manifest
+from app.artifact.runtimes.tensorflow import TensorFlowRuntime
+from app.artifact.store import InputSpec, read_manifest
 from app.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
-from app.runtimes.tensorflow import TensorFlowRuntime
 from app.selftest import examine
 from scripts.errors import WeightsError
 from scripts.pretrained import SOURCES, class_names, downloaded, main

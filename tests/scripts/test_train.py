@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from app.artifact import read_manifest
-from app.runtimes.tensorflow import TensorFlowRuntime
+from app.artifact.runtimes.tensorflow import TensorFlowRuntime
+from app.artifact.store import read_manifest
 from scripts import networks
 from scripts.data import read_films
 from scripts.evaluate import main as evaluate_main

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from app.artifact import (
+from app.artifact.store import (
     CautionSpec,
     HeatThresholds,
     Manifest,

@@ -10,12 +10,12 @@ import pytest
 import tensorflow as tf
 from starlette.testclient import TestClient
 
-from app.artifact import find_artifact
+from app.artifact.runtimes.tensorflow import TensorFlowRuntime
+from app.artifact.store import find_artifact
 from app.cams import gradcam, normalise
 from app.errors import ArtifactError, DigestMismatchError, SignatureError
 from app.imaging.decoding import decode, to_input
 from app.main import create_app
-from app.runtimes.tensorflow import TensorFlowRuntime
 from app.settings import Settings
 from scripts.export import export
 from tests import models

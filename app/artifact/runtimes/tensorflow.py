@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact import Manifest, read_manifest, verify_files
+from app.artifact.runtimes.base import Evidence, Scores
+from app.artifact.store import Manifest, read_manifest, verify_files
 from app.errors import SignatureError
-from app.runtimes.base import Evidence, Scores
 
 
 class TensorFlowRuntime:
