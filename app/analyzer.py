@@ -16,16 +16,16 @@ from app.arrays import Float32Array, UInt8Array
 from app.artifact.runtimes.base import Evidence, Runtime, Scores
 from app.artifact.store import Manifest
 from app.batching import Batcher
-from app.cams import Heatmap, HeatmapSeries, cam_method, normalise, normalise_together, raw_maps
-from app.cautions import cautions, heat_cautions
 from app.errors import QuestionError
-from app.faithfulness import Faithfulness, judge, plan
+from app.explain.cams import Heatmap, HeatmapSeries, cam_method, normalise, normalise_together, raw_maps
+from app.explain.faithfulness import Faithfulness, judge, plan
+from app.explain.provenance import Receipt, receipt, target_of
+from app.explain.question import Question
+from app.explain.warnings import cautions, heat_cautions
 from app.imaging.decoding import decode, to_input
 from app.imaging.dicom.reader import contradictions
 from app.imaging.geometry import seen_region
 from app.imaging.overlay import Overlay, reduced, render
-from app.question import Question
-from app.receipt import Receipt, receipt, target_of
 from app.telemetry.stages import Telemetry
 from app.workers import Workers
 

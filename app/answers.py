@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.cams import Heatmap, HeatmapSeries
-from app.faithfulness import Faithfulness
+from app.explain.cams import Heatmap, HeatmapSeries
+from app.explain.faithfulness import Faithfulness
+from app.explain.provenance import Receipt
 from app.imaging.overlay import Overlay
 from app.imaging.picture import Remark
-from app.receipt import Receipt
 
 
 @dataclass(frozen=True, slots=True)

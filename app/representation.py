@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 from app.answers import Explanation, Prediction
 from app.artifact.store import Manifest
-from app.cams import METHODS, HeatmapSeries
-from app.faithfulness import Faithfulness
+from app.explain.cams import METHODS, HeatmapSeries
+from app.explain.faithfulness import Faithfulness
 from app.registry import ModelState
 from app.schemas import (
     ClassMapOut,

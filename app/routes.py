@@ -13,12 +13,12 @@ from app.admission import Place
 from app.analyzer import Analyzer
 from app.connection import while_connected
 from app.errors import ModelNotLoadedError, QuestionError
+from app.explain.question import Question
 from app.imaging import overlay
 from app.imaging.headers import sniff
 from app.imaging.npy import npy
 from app.keys import check_key
 from app.negotiation import DICOM, JSON, NPY, answer_types, best_type
-from app.question import Question
 from app.representation import HEADERS, explanation_out, file_headers, model_out, prediction_out, summary_out
 from app.schemas import (
     ExplainQuery,

@@ -12,8 +12,8 @@ from numpy.lib.npyio import NpzFile
 from app.arrays import Float32Array, UInt8Array
 from app.artifact.runtimes.base import Runtime
 from app.artifact.store import SanitySpec, SelfTestSpec
-from app.cams import gradcam
 from app.errors import SelfTestError
+from app.explain.cams import gradcam
 
 _DIMENSIONS = {"images": 4, "targets": 2, "probabilities": 2, "logits": 2, "novelty": 1, "maps": 3}
 

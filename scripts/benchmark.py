@@ -18,8 +18,8 @@ from PIL import Image
 
 from app.artifact.store import find_artifact, read_manifest
 from app.errors import ArtifactError
+from app.explain.question import Question
 from app.imaging.overlay import Style
-from app.question import Question
 from app.settings import Settings
 from scripts.bare import BATCH_SIZES, Bare, Yardstick, median_ms, multiplication_rate
 from scripts.data import read_films

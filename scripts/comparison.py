@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
 from app.artifact.runtimes.base import Runtime
-from app.cams import METHODS, normalise
-from app.faithfulness import Faithfulness, Figures, judge, plan
+from app.explain.cams import METHODS, normalise
+from app.explain.faithfulness import Faithfulness, Figures, judge, plan
 from scripts.controls import lung_mask
 from scripts.data import Film, read_pixels
 from scripts.statistics import mean_of

@@ -22,7 +22,7 @@ from app.arrays import Float32Array, UInt8Array
 from app.artifact.runtimes.base import Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import InputSpec
-from app.cams import gradcam, normalise
+from app.explain.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
 from app.imaging.geometry import Fit
 from app.imaging.picture import Picture

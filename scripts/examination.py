@@ -12,8 +12,8 @@ from app.arrays import Float32Array, UInt8Array
 from app.artifact.runtimes.base import Evidence, Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import CautionSpec, HeatThresholds, Manifest, SanitySpec, SelfTestSpec
-from app.cams import METHODS, normalise
-from app.cautions import border_share, diffuseness, margin
+from app.explain.cams import METHODS, normalise
+from app.explain.warnings import border_share, diffuseness, margin
 from app.selftest import Golden, answers, write_golden
 from scripts.controls import cascading_randomisation
 

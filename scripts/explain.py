@@ -22,10 +22,10 @@ from app.answers import Explanation
 from app.artifact.runtimes.base import Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import find_artifact
-from app.cams import METHODS
 from app.errors import InputError, LightboxError
+from app.explain.cams import METHODS
+from app.explain.question import Question
 from app.imaging.overlay import COLORMAPS, FORMATS, Style
-from app.question import Question
 from app.telemetry.cores import available_cores
 from app.telemetry.stages import Telemetry
 from app.workers import Workers

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from app.artifact.runtimes.base import Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import Manifest
-from app.cams import gradcam, normalise
+from app.explain.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
 from app.imaging.geometry import seen_region
 from app.imaging.overlay import Style, render

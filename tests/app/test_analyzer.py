@@ -7,8 +7,8 @@ import pytest
 from app.analyzer import Analyzer, Limits
 from app.artifact.store import NoveltySpec
 from app.errors import CorruptImageError, QuestionError, UnknownNameError
+from app.explain.question import Question
 from app.imaging.overlay import Style
-from app.question import Question
 from app.telemetry.stages import Telemetry
 from app.workers import Workers
 from tests.doubles import BrightnessRuntime, GatedRuntime, manifest

@@ -10,8 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.artifact.store import CautionSpec, HeatThresholds, NoveltySpec
-from app.cams import METHODS
-from app.faithfulness import cost
+from app.explain.cams import METHODS
+from app.explain.faithfulness import cost
 from app.main import create_app
 from app.settings import Settings
 from tests import models

@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.artifact.store import NoveltySpec
-from app.cams import METHODS
+from app.explain.cams import METHODS
 from app.main import create_app
 from app.settings import Settings
 from tests.doubles import BrightnessRuntime, manifest

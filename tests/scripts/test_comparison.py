@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from app.cams import METHODS
+from app.explain.cams import METHODS
 from scripts import comparison
 from scripts.comparison import by_patient, compare, drawn
 from scripts.data import Film, read_films

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras import layers
 
 from app.artifact.store import InputSpec, read_manifest
-from app.cams import gradcam, normalise
+from app.explain.cams import gradcam, normalise
 from scripts.errors import ExportError
 from scripts.export import export, main
 from scripts.packing import PREPROCESSINGS, preprocess

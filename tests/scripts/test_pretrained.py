@@ -7,7 +7,7 @@ from skimage import data
 
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import InputSpec, read_manifest
-from app.cams import gradcam, normalise
+from app.explain.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
 from app.selftest import examine
 from scripts.errors import WeightsError

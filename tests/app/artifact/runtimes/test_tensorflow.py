@@ -12,8 +12,8 @@ from starlette.testclient import TestClient
 
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import find_artifact
-from app.cams import gradcam, normalise
 from app.errors import ArtifactError, DigestMismatchError, SignatureError
+from app.explain.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
 from app.main import create_app
 from app.settings import Settings

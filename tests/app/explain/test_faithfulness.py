@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from scipy.stats import binomtest, wilcoxon
 
-from app.cams import gradcam, normalise
-from app.faithfulness import cost, judge, plan
+from app.explain.cams import gradcam, normalise
+from app.explain.faithfulness import cost, judge, plan
 from tests import models
 
 STEPS = 8

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from app.arrays import Float32Array
-from app.cams import refuse_unanswerable
 from app.errors import QuestionError, UnknownNameError
+from app.explain.cams import refuse_unanswerable
 from app.imaging.overlay import Style
 
 # Each class more is one more gradient of the features' size in memory, for every image of a batch.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.errors import QuestionError, UnknownNameError
-from app.question import MAX_CLASS_MAPS, Question
+from app.explain.question import MAX_CLASS_MAPS, Question
 
 CLASSES = ("a", "b", "c")
 GRADIENTS = np.arange(1.0, 6.0, dtype=np.float32)[:, None, None, None]  # of five targets, one cell each

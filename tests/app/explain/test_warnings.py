@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from app.artifact.store import CautionSpec, HeatThresholds, NoveltySpec
-from app.cams import Heatmap
-from app.cautions import border_share, cautions, diffuseness, heat_cautions, margin
+from app.explain.cams import Heatmap
+from app.explain.warnings import border_share, cautions, diffuseness, heat_cautions, margin
 from tests.doubles import manifest
 
 SPEC = CautionSpec(

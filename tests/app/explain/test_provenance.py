@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from app import __version__
-from app.receipt import model_digest, receipt, target_of
+from app.explain.provenance import model_digest, receipt, target_of
 from tests.doubles import manifest
 
 FILES = {

@@ -13,7 +13,7 @@ import numpy as np
 
 from app.arrays import Float32Array
 from app.artifact.store import CautionSpec, Manifest
-from app.cams import Heatmap
+from app.explain.cams import Heatmap
 from app.imaging.picture import Remark
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from app.cams import (
+from app.errors import QuestionError, UnknownNameError
+from app.explain.cams import (
     METHODS,
     cam_method,
     eigencam,
@@ -17,7 +18,6 @@ from app.cams import (
     refuse_unanswerable,
     xgradcam,
 )
-from app.errors import QuestionError, UnknownNameError
 from tests import models
 
 # Two channels on a 2 x 2 grid.
