@@ -20,8 +20,8 @@ from app.errors import ArtifactError
 from app.middleware import BodyLimit, LastResort, RequestId
 from app.routes import EXPOSED_HEADERS, open_router, router
 from app.schemas import Problem
-from app.selftest import examine
-from app.service import run_service
+from app.serving.self_test import examine
+from app.serving.service import run_service
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.telemetry.stages import Telemetry

@@ -8,11 +8,9 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from app.answers import Explanation, Prediction
 from app.artifact.store import Manifest
 from app.explain.cams import METHODS, HeatmapSeries
 from app.explain.faithfulness import Faithfulness
-from app.registry import ModelState
 from app.schemas import (
     ClassMapOut,
     ClassMapsOut,
@@ -33,6 +31,8 @@ from app.schemas import (
     RefusedOut,
     WarningOut,
 )
+from app.serving.answers import Explanation, Prediction
+from app.serving.registry import ModelState
 
 # Headers are bounded by servers and proxies, classes are not.
 _HEADER_CLASSES = 10

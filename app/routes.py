@@ -9,8 +9,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 
 from app import page
-from app.admission import Place
-from app.analyzer import Analyzer
 from app.connection import while_connected
 from app.errors import ModelNotLoadedError, QuestionError
 from app.explain.question import Question
@@ -31,7 +29,9 @@ from app.schemas import (
     PredictQuery,
     Problem,
 )
-from app.service import Service
+from app.serving.admission import Place
+from app.serving.analyzer import Analyzer
+from app.serving.service import Service
 from app.settings import Settings
 from app.telemetry.metrics import CONTENT_TYPE
 from app.upload import image_bytes

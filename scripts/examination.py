@@ -14,7 +14,7 @@ from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import CautionSpec, HeatThresholds, Manifest, SanitySpec, SelfTestSpec
 from app.explain.cams import METHODS, normalise
 from app.explain.warnings import border_share, diffuseness, margin
-from app.selftest import Golden, answers, write_golden
+from app.serving.self_test import Golden, answers, write_golden
 from scripts.controls import cascading_randomisation
 
 GOLDEN = "golden.npz"

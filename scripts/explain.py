@@ -17,8 +17,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from app.analyzer import Analyzer, Limits
-from app.answers import Explanation
 from app.artifact.runtimes.base import Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import find_artifact
@@ -26,9 +24,11 @@ from app.errors import InputError, LightboxError
 from app.explain.cams import METHODS
 from app.explain.question import Question
 from app.imaging.overlay import COLORMAPS, FORMATS, Style
+from app.serving.analyzer import Analyzer, Limits
+from app.serving.answers import Explanation
+from app.serving.workers import Workers
 from app.telemetry.cores import available_cores
 from app.telemetry.stages import Telemetry
-from app.workers import Workers
 from scripts.contact_sheet import write_contact_sheet
 from scripts.data import MAX_PIXELS
 from scripts.results import Inquiry, Results

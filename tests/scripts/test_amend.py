@@ -4,7 +4,7 @@ import pytest
 
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import Expectation, read_manifest, seal, verify_files
-from app.selftest import examine
+from app.serving.self_test import examine
 from scripts.amend import amend, main
 from scripts.export import export
 from tests import models

@@ -8,7 +8,7 @@ from app.artifact.store import read_manifest, seal, verify_files
 from app.errors import SelfTestError
 from app.explain.cams import METHODS, gradcam, normalise
 from app.explain.warnings import border_share, cautions, diffuseness, heat_cautions, margin
-from app.selftest import examine, read_golden
+from app.serving.self_test import examine, read_golden
 from scripts.examination import CASES, FILMS, EdgeDetector, golden_pictures, thresholds
 from scripts.export import export
 from tests import models

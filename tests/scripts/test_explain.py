@@ -7,10 +7,10 @@ from urllib.parse import unquote
 
 import pytest
 
-from app.analyzer import Question
 from app.artifact.store import NoveltySpec
 from app.errors import UnknownNameError
 from app.imaging.overlay import Style
+from app.serving.analyzer import Question
 from scripts.explain import Plan, explain_folder, main
 from tests import models
 from tests.dicoms import dicom

@@ -9,7 +9,7 @@ from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import InputSpec, read_manifest
 from app.explain.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
-from app.selftest import examine
+from app.serving.self_test import examine
 from scripts.errors import WeightsError
 from scripts.pretrained import SOURCES, class_names, downloaded, main
 from tests.pictures import encoded

@@ -14,8 +14,8 @@ import numpy as np
 
 from app.arrays import Float32Array, UInt8Array
 from app.artifact.runtimes.base import Evidence, Runtime, Scores
+from app.serving.workers import Workers
 from app.telemetry.stages import Telemetry
-from app.workers import Workers
 
 log = logging.getLogger(__name__)
 

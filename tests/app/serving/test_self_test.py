@@ -7,7 +7,7 @@ import pytest
 
 from app.artifact.store import SanitySpec, SelfTestSpec
 from app.errors import SelfTestError
-from app.selftest import answers, check_sanity, examine, read_golden, replay, write_golden
+from app.serving.self_test import answers, check_sanity, examine, read_golden, replay, write_golden
 from tests.doubles import BrightnessRuntime, manifest
 
 SPEC = SelfTestSpec(file="golden.npz", cases=2, probability_tolerance=0.01, relative_tolerance=0.05)

@@ -9,15 +9,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.admission import Admission
-from app.analyzer import Analyzer, Limits
 from app.artifact.runtimes.base import Runtime
 from app.errors import ArtifactError
-from app.registry import Registry
+from app.serving.admission import Admission
+from app.serving.analyzer import Analyzer, Limits
+from app.serving.registry import Registry
+from app.serving.workers import Workers
 from app.settings import Settings
 from app.telemetry.cores import available_cores
 from app.telemetry.stages import Telemetry
-from app.workers import Workers
 
 log = logging.getLogger(__name__)
 

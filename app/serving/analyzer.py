@@ -11,11 +11,9 @@ import numpy as np
 from PIL import Image
 
 from app import __version__
-from app.answers import Explanation, Novelty, Original, Prediction
 from app.arrays import Float32Array, UInt8Array
 from app.artifact.runtimes.base import Evidence, Runtime, Scores
 from app.artifact.store import Manifest
-from app.batching import Batcher
 from app.errors import QuestionError
 from app.explain.cams import Heatmap, HeatmapSeries, cam_method, normalise, normalise_together, raw_maps
 from app.explain.faithfulness import Faithfulness, judge, plan
@@ -26,8 +24,10 @@ from app.imaging.decoding import decode, to_input
 from app.imaging.dicom.reader import contradictions
 from app.imaging.geometry import seen_region
 from app.imaging.overlay import Overlay, reduced, render
+from app.serving.answers import Explanation, Novelty, Original, Prediction
+from app.serving.batching import Batcher
+from app.serving.workers import Workers
 from app.telemetry.stages import Telemetry
-from app.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
-from app.workers import Workers
+from app.serving.workers import Workers
 
 
 def algebra_threads():

@@ -8,9 +8,9 @@ import anyio.lowlevel
 import numpy as np
 import pytest
 
-from app.batching import Batcher
+from app.serving.batching import Batcher
+from app.serving.workers import Workers
 from app.telemetry.stages import Telemetry
-from app.workers import Workers
 from tests import models
 from tests.doubles import BrightnessRuntime
 from tests.pictures import constant

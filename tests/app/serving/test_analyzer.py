@@ -4,13 +4,13 @@ import anyio
 import numpy as np
 import pytest
 
-from app.analyzer import Analyzer, Limits
 from app.artifact.store import NoveltySpec
 from app.errors import CorruptImageError, QuestionError, UnknownNameError
 from app.explain.question import Question
 from app.imaging.overlay import Style
+from app.serving.analyzer import Analyzer, Limits
+from app.serving.workers import Workers
 from app.telemetry.stages import Telemetry
-from app.workers import Workers
 from tests.doubles import BrightnessRuntime, GatedRuntime, manifest
 from tests.pictures import constant, decoded, encoded
 

@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack
 import anyio
 import pytest
 
-from app.admission import STALLED_S, Admission
 from app.errors import DeadlineExceededError, QueueFullError
+from app.serving.admission import STALLED_S, Admission
 from app.telemetry.metrics import Metrics
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from app.analyzer import Analyzer
 from app.artifact.runtimes.base import Runtime
 from app.artifact.store import (
     Fingerprint,
@@ -25,6 +24,7 @@ from app.artifact.store import (
     read_manifest,
 )
 from app.errors import ArtifactError, ArtifactNotFoundError, ModelNotLoadedError, ModelRefusedError, UnknownModelError
+from app.serving.analyzer import Analyzer
 from app.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)

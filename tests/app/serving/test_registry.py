@@ -8,13 +8,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from app.analyzer import Analyzer, Limits
 from app.artifact.store import MANIFEST, seal
 from app.errors import ArtifactError, ArtifactNotFoundError, ModelNotLoadedError, ModelRefusedError, UnknownModelError
-from app.registry import Registry
+from app.serving.analyzer import Analyzer, Limits
+from app.serving.registry import Registry
+from app.serving.workers import Workers
 from app.telemetry.metrics import Metrics
 from app.telemetry.stages import Telemetry
-from app.workers import Workers
 from tests.doubles import BrightnessRuntime, manifest
 
 
