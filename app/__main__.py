@@ -10,9 +10,9 @@ from types import FrameType
 import uvicorn
 from pydantic import ValidationError
 
+from app.api.server import Protocol, Server
 from app.errors import ArtifactError, SetupError
 from app.main import create_app
-from app.server import Protocol, Server
 from app.settings import Settings
 from app.telemetry.cores import available_cores
 from app.telemetry.logs import configure

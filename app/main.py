@@ -14,12 +14,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__, errors
-from app.access import Access
+from app.api.access_log import Access
+from app.api.middleware import BodyLimit, LastResort, RequestId
+from app.api.routes import EXPOSED_HEADERS, open_router, router
+from app.api.schemas import Problem
 from app.artifact.runtimes.base import Runtime
 from app.errors import ArtifactError
-from app.middleware import BodyLimit, LastResort, RequestId
-from app.routes import EXPOSED_HEADERS, open_router, router
-from app.schemas import Problem
 from app.serving.self_test import examine
 from app.serving.service import run_service
 from app.settings import Settings

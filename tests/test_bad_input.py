@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.testclient import TestClient
 
+from app.api.server import Protocol
 from app.main import create_app
-from app.server import Protocol
 from app.settings import Settings
 from tests.corpus import CORPUS, FILM, huge_png
 from tests.doubles import BrightnessRuntime

@@ -5,7 +5,7 @@ import anyio.lowlevel
 import pytest
 from starlette.requests import ClientDisconnect, Request
 
-from app.connection import while_connected
+from app.api.disconnect import while_connected
 
 
 def request(*messages):

@@ -8,10 +8,7 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from app.artifact.store import Manifest
-from app.explain.cams import METHODS, HeatmapSeries
-from app.explain.faithfulness import Faithfulness
-from app.schemas import (
+from app.api.schemas import (
     ClassMapOut,
     ClassMapsOut,
     ClassProbability,
@@ -31,6 +28,9 @@ from app.schemas import (
     RefusedOut,
     WarningOut,
 )
+from app.artifact.store import Manifest
+from app.explain.cams import METHODS, HeatmapSeries
+from app.explain.faithfulness import Faithfulness
 from app.serving.answers import Explanation, Prediction
 from app.serving.registry import ModelState
 

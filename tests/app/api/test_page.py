@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import page
+from app.api import page
 from app.imaging import overlay
 from scripts.film import film_of
 from tests.pictures import decoded

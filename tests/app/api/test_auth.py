@@ -3,8 +3,8 @@
 import pytest
 from pydantic import SecretStr
 
+from app.api.auth import check_key
 from app.errors import CredentialsError
-from app.keys import check_key
 
 KEYS = (SecretStr("first"), SecretStr("zweiter-schlüssel"))
 

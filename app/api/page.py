@@ -61,7 +61,9 @@ def asset(name: str) -> Asset | None:
 
 @cache
 def _assets() -> Mapping[str, Asset]:
-    files = {file.name: file.read_bytes() for file in (resources.files("app") / "static").iterdir() if file.is_file()}
+    files = {
+        file.name: file.read_bytes() for file in (resources.files("app.api") / "static").iterdir() if file.is_file()
+    }
     served = {name: body for name, body in files.items() if PurePath(name).suffix in _MEDIA_TYPES}
     return MappingProxyType({name: _asset(name, body) for name, body in {**served, COLORMAPS: _colormaps()}.items()})
 

@@ -7,8 +7,8 @@ import anyio
 import pytest
 from starlette.datastructures import Headers
 
+from app.api.upload import image_bytes
 from app.errors import MalformedBodyError, NoImageError
-from app.upload import image_bytes
 from tests.dicoms import dicom
 from tests.pictures import encoded, noise
 

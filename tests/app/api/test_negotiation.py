@@ -2,8 +2,8 @@
 
 import pytest
 
+from app.api.negotiation import DICOM, JSON, NPY, answer_types, best_type
 from app.errors import NotAcceptableError
-from app.negotiation import DICOM, JSON, NPY, answer_types, best_type
 
 OFFERED = ["application/json", "image/png", "image/jpeg", "image/webp"]
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"

@@ -7,7 +7,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from app.middleware import App, Message, Receive, Scope, Send
+from app.api.middleware import App, Message, Receive, Scope, Send
 from app.telemetry.logs import request_id
 from app.telemetry.stages import Telemetry
 

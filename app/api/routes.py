@@ -8,17 +8,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 
-from app import page
-from app.connection import while_connected
-from app.errors import ModelNotLoadedError, QuestionError
-from app.explain.question import Question
-from app.imaging import overlay
-from app.imaging.headers import sniff
-from app.imaging.npy import npy
-from app.keys import check_key
-from app.negotiation import DICOM, JSON, NPY, answer_types, best_type
-from app.representation import HEADERS, explanation_out, file_headers, model_out, prediction_out, summary_out
-from app.schemas import (
+from app.api import page
+from app.api.auth import check_key
+from app.api.disconnect import while_connected
+from app.api.negotiation import DICOM, JSON, NPY, answer_types, best_type
+from app.api.schemas import (
     ExplainQuery,
     ExplanationOut,
     Health,
@@ -29,12 +23,18 @@ from app.schemas import (
     PredictQuery,
     Problem,
 )
+from app.api.serializers import HEADERS, explanation_out, file_headers, model_out, prediction_out, summary_out
+from app.api.upload import image_bytes
+from app.errors import ModelNotLoadedError, QuestionError
+from app.explain.question import Question
+from app.imaging import overlay
+from app.imaging.headers import sniff
+from app.imaging.npy import npy
 from app.serving.admission import Place
 from app.serving.analyzer import Analyzer
 from app.serving.service import Service
 from app.settings import Settings
 from app.telemetry.metrics import CONTENT_TYPE
-from app.upload import image_bytes
 
 _IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
