@@ -15,11 +15,11 @@ import keras
 
 from app.errors import ArtifactError
 from scripts.dissection import dissect
-from scripts.efficientnet import efficientnet_lite0, load_weights
 from scripts.errors import ScriptError, WeightsError
-from scripts.networks import LITE0_PACKAGE, package_file
+from scripts.networks.backbones import LITE0_PACKAGE, package_file
+from scripts.networks.efficientnet import efficientnet_lite0, load_weights
+from scripts.networks.pytorch_file import read_state
 from scripts.packing import Package, Preprocessing, keras_reference, pack
-from scripts.pytorch_file import read_state
 
 LITE0 = "efficientnet-lite0"
 INTENDED_USE = (

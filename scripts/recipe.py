@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from scripts.data import Weighting
-from scripts.networks import BACKBONES, HeadKind
+from scripts.networks.backbones import BACKBONES, HeadKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,8 @@ from scripts.errors import ScriptError
 from scripts.evaluate import judge, run, summary
 from scripts.expectations import add_expectations, expectation_of
 from scripts.features import cache_features
-from scripts.layers import Novelty
-from scripts.networks import BACKBONES, Network, round_to_half, weights_provenance
+from scripts.networks.backbones import BACKBONES, Network, round_to_half, weights_provenance
+from scripts.networks.layers import Novelty
 from scripts.packing import Judge, Package, pack
 from scripts.recipe import Recipe, add_recipe_options, recipe_of
 from scripts.training import Fitter, fit_novelty, network_for, variants_of

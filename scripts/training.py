@@ -17,8 +17,8 @@ from scripts.data import Film, film_weights
 from scripts.errors import DataError
 from scripts.features import Cache, Variants, in_batches
 from scripts.heads import fit_kernel, fit_logistic
-from scripts.layers import Novelty
-from scripts.networks import BACKBONES, Network, build_network
+from scripts.networks.backbones import BACKBONES, Network, build_network
+from scripts.networks.layers import Novelty
 from scripts.recipe import Recipe
 
 _SURE = 20.0  # a logit whose probability is 1

@@ -17,8 +17,8 @@ from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import read_manifest
 from app.imaging.decoding import decode, to_input
 from scripts.errors import ScriptError
-from scripts.layers import LungGate
-from scripts.networks import BACKBONES, build_network
+from scripts.networks.backbones import BACKBONES, build_network
+from scripts.networks.layers import LungGate
 
 
 def tutorial(entry: Path) -> Callable[[bytes], bytes]:

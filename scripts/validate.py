@@ -21,7 +21,7 @@ from scripts.data import Film, class_names, digest, read_films
 from scripts.errors import ScriptError
 from scripts.evaluate import Results, metrics, summary
 from scripts.features import cache_features
-from scripts.networks import BACKBONES, weights_provenance
+from scripts.networks.backbones import BACKBONES, weights_provenance
 from scripts.protocols import Part, by_folds, leaving_out, selected
 from scripts.recipe import Recipe, add_recipe_options, recipe_of
 from scripts.training import Fitter, network_for, variants_of

@@ -7,7 +7,8 @@ import sys
 import keras
 from keras import layers
 
-from scripts import networks, train
+from scripts import train
+from scripts.networks.backbones import backbones as networks
 
 
 def build(_weights: str) -> keras.Model:
@@ -22,13 +23,13 @@ def build(_weights: str) -> keras.Model:
 
 def register() -> None:
     """Make `--backbone tiny` known, of which the last layer is fine-tuned, and `tiny-frozen`, of which none is."""
-    networks.BACKBONES["tiny"] = networks.Backbone(build, 32, "low")
-    networks.BACKBONES["tiny-frozen"] = networks.Backbone(build, 32, "high")
+    backbones.BACKBONES["tiny"] = backbones.Backbone(build, 32, "low")
+    backbones.BACKBONES["tiny-frozen"] = backbones.Backbone(build, 32, "high")
 
 
 def unregister() -> None:
     """Forget them."""
-    del networks.BACKBONES["tiny"], networks.BACKBONES["tiny-frozen"]
+    del backbones.BACKBONES["tiny"], backbones.BACKBONES["tiny-frozen"]
 
 
 if __name__ == "__main__":

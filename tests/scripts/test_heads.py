@@ -7,7 +7,7 @@ from sklearn.kernel_ridge import KernelRidge
 from scripts import heads
 from scripts.data import Film
 from scripts.errors import DataError
-from scripts.networks import Backbone, build_network
+from scripts.networks.backbones import Backbone, build_network
 from scripts.recipe import Recipe
 from scripts.training import network_for
 from tests import tiny

@@ -14,10 +14,10 @@ from keras import layers
 
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import read_manifest
-from scripts import networks
 from scripts.data import read_films
 from scripts.evaluate import main as evaluate_main
 from scripts.features import Cache
+from scripts.networks.backbones import backbones as networks
 from scripts.recipe import Recipe
 from scripts.train import main, train
 from scripts.training import fit_lungs, network_for
@@ -210,7 +210,7 @@ def test_a_machine_that_can_not_download_is_told_what_else_there_is(data, tmp_pa
 
 def test_the_hed_weights_fill_every_convolution():
     """Thirteen convolutions; the feature layer keeps its 14 x 14 grid."""
-    hed = networks.BACKBONES["vgg16"].build("hed")
+    hed = backbones.BACKBONES["vgg16"].build("hed")
     convolutions = [layer for layer in hed.layers if isinstance(layer, layers.Conv2D)]
     assert len(convolutions) == 13
     assert all(np.abs(layer.get_weights()[1]).max() > 0 for layer in convolutions)

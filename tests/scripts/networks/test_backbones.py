@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from scripts.data import Film
-from scripts.efficientnet import efficientnet_lite0, load_weights
-from scripts.networks import BACKBONES, weights_provenance
-from scripts.pytorch_file import read_state
+from scripts.networks.backbones import BACKBONES, weights_provenance
+from scripts.networks.efficientnet import efficientnet_lite0, load_weights
+from scripts.networks.pytorch_file import read_state
 from scripts.recipe import Recipe
 from scripts.training import network_for
 from tests import tiny

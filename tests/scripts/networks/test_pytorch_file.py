@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scripts.errors import WeightsError
-from scripts.pytorch_file import read_state
+from scripts.networks.pytorch_file import read_state
 
 
 class Named:

@@ -14,10 +14,10 @@ import h5py
 import keras
 import numpy as np
 
-from scripts.efficientnet import efficientnet_lite0, load_weights
 from scripts.errors import WeightsError
-from scripts.layers import Affine, Equalise, LungGate, Moments, RadialBasis
-from scripts.pytorch_file import read_state
+from scripts.networks.efficientnet import efficientnet_lite0, load_weights
+from scripts.networks.layers import Affine, Equalise, LungGate, Moments, RadialBasis
+from scripts.networks.pytorch_file import read_state
 
 # What answers from the features: logistic regression on their average, or kernel regression on their moments.
 HeadKind = Literal["logistic", "kernel"]

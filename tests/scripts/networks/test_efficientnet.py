@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from scripts.efficientnet import efficientnet_lite0, load_weights
 from scripts.errors import WeightsError
 from scripts.examination import golden_pictures
-from scripts.networks import LITE0_PACKAGE, package_file
-from scripts.pytorch_file import read_state
+from scripts.networks.backbones import LITE0_PACKAGE, package_file
+from scripts.networks.efficientnet import efficientnet_lite0, load_weights
+from scripts.networks.pytorch_file import read_state
 
 
 def state_of(model):

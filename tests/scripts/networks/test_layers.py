@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from scripts.layers import Affine, Equalise, LungGate, Moments, Novelty, RadialBasis
+from scripts.networks.layers import Affine, Equalise, LungGate, Moments, Novelty, RadialBasis
 from tests.pictures import noise
 
 
