@@ -8,7 +8,7 @@ from pathlib import Path
 
 from app.artifact.store import ANYTHING, Expectation, Manifest, read_manifest, seal
 from app.errors import ArtifactError
-from scripts.data import read_films, read_pixels
+from scripts.datasets.films import read_films, read_pixels
 from scripts.errors import ScriptError
 from scripts.examination import examined
 from scripts.expectations import add_expectations, expectation_of

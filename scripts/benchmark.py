@@ -22,7 +22,7 @@ from app.explain.question import Question
 from app.imaging.overlay import Style
 from app.settings import Settings
 from scripts.bare import BATCH_SIZES, Bare, Yardstick, median_ms, multiplication_rate
-from scripts.data import read_films
+from scripts.datasets.films import read_films
 from scripts.errors import ScriptError
 from scripts.explain import Plan, explain_folder
 from scripts.load import Server, health_p99_ms, rate, served

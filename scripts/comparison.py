@@ -22,7 +22,7 @@ from app.artifact.runtimes.base import Runtime
 from app.explain.cams import METHODS, normalise
 from app.explain.faithfulness import Faithfulness, Figures, judge, plan
 from scripts.controls import lung_mask
-from scripts.data import Film, read_pixels
+from scripts.datasets.films import Film, read_pixels
 from scripts.statistics import mean_of
 
 STEPS = 4

@@ -26,7 +26,7 @@ from app.explain.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
 from app.imaging.geometry import Fit
 from app.imaging.picture import Picture
-from scripts.data import MAX_PIXELS, Film
+from scripts.datasets.films import MAX_PIXELS, Film
 
 RIM = 0.12  # share of the side that a border or a corner takes
 _BATCH = 16

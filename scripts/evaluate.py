@@ -21,11 +21,11 @@ from app.imaging.picture import Picture
 from scripts import controls
 from scripts.calibration import cross_calibrated, cross_scaled
 from scripts.comparison import compare
-from scripts.data import Film, digest, person, read_films, read_pixels
+from scripts.datasets.films import Film, digest, person, read_films, read_pixels
+from scripts.datasets.out_of_distribution import strangers
 from scripts.errors import DataError, ScriptError
 from scripts.report import write_report
 from scripts.statistics import auc, calibration_error, mean_of, proportion, reliability
-from scripts.strangers import strangers
 
 # A changed film costs a prediction: controls that ask about many changes take this many films of each part.
 CONTROL_FILMS = 120

@@ -30,7 +30,7 @@ from app.serving.workers import Workers
 from app.telemetry.cores import available_cores
 from app.telemetry.stages import Telemetry
 from scripts.contact_sheet import write_contact_sheet
-from scripts.data import MAX_PIXELS
+from scripts.datasets.films import MAX_PIXELS
 from scripts.results import Inquiry, Results
 
 _AT_ONCE = 32

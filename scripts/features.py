@@ -17,7 +17,7 @@ from app.arrays import Float32Array, UInt8Array
 from app.artifact.store import InputSpec
 from app.imaging.decoding import decode, to_input
 from scripts.augmentation import augment
-from scripts.data import MAX_PIXELS, Film, read_pixels
+from scripts.datasets.films import MAX_PIXELS, Film, read_pixels
 
 # Films are read once at this many pixels a side, so that a variant may zoom in without inventing pixels.
 SOURCE_SIDE = 320

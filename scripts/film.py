@@ -11,7 +11,7 @@ from PIL import Image
 
 from app.arrays import UInt8Array
 from app.imaging.decoding import decode
-from scripts.data import MAX_PIXELS
+from scripts.datasets.films import MAX_PIXELS
 
 
 def film_of(name: str) -> UInt8Array:

@@ -11,7 +11,7 @@ from scipy.linalg import solve
 from scipy.spatial.distance import cdist
 from sklearn.linear_model import LogisticRegression
 
-from scripts.data import Film, folds
+from scripts.datasets.films import Film, folds
 from scripts.recipe import Recipe
 
 # What a kernel head chooses from, by the films that it is fitted to. Its width is in units of one over the features.

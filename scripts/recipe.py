@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from typing import get_args
 
-from scripts.data import Weighting
+from scripts.datasets.films import Weighting
 from scripts.networks.backbones import BACKBONES, HeadKind
 
 

@@ -22,7 +22,7 @@ from app.explain.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
 from app.imaging.geometry import seen_region
 from app.imaging.overlay import Style, render
-from scripts.data import MAX_PIXELS, Film
+from scripts.datasets.films import MAX_PIXELS, Film
 
 _templates = Environment(loader=PackageLoader("scripts"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
 

@@ -25,7 +25,7 @@ from app.artifact.store import ANYTHING, Expectation, InputSpec, NoveltySpec
 from app.errors import ArtifactError
 from scripts.augmentation import REVISION
 from scripts.calibration import temperature_of, threshold_of
-from scripts.data import Film, class_names, digest, folds, read_films, read_pixels
+from scripts.datasets.films import Film, class_names, digest, folds, read_films, read_pixels
 from scripts.dissection import Anatomy
 from scripts.errors import ScriptError
 from scripts.evaluate import judge, run, summary

@@ -13,7 +13,7 @@ from sklearn.covariance import ledoit_wolf
 from tqdm import tqdm
 
 from app.arrays import Float32Array
-from scripts.data import Film, film_weights
+from scripts.datasets.films import Film, film_weights
 from scripts.errors import DataError
 from scripts.features import Cache, Variants, in_batches
 from scripts.heads import fit_kernel, fit_logistic

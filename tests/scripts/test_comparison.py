@@ -6,7 +6,7 @@ import pytest
 from app.explain.cams import METHODS
 from scripts import comparison
 from scripts.comparison import by_patient, compare, drawn
-from scripts.data import Film, read_films
+from scripts.datasets.films import Film, read_films
 from tests import models
 from tests.films import write_table
 

@@ -7,8 +7,8 @@ from PIL import Image
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import InputSpec
 from scripts import controls
-from scripts.data import Film, read_films, read_pixels
-from scripts.strangers import strangers
+from scripts.datasets.films import Film, read_films, read_pixels
+from scripts.datasets.out_of_distribution import strangers
 from tests import models
 from tests.doubles import BrightnessRuntime, manifest
 from tests.films import write_table

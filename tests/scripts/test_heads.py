@@ -5,7 +5,7 @@ import pytest
 from sklearn.kernel_ridge import KernelRidge
 
 from scripts import heads
-from scripts.data import Film
+from scripts.datasets.films import Film
 from scripts.errors import DataError
 from scripts.networks.backbones import Backbone, build_network
 from scripts.recipe import Recipe

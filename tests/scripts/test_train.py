@@ -14,7 +14,7 @@ from keras import layers
 
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import read_manifest
-from scripts.data import read_films
+from scripts.datasets.films import read_films
 from scripts.evaluate import main as evaluate_main
 from scripts.features import Cache
 from scripts.networks.backbones import backbones as networks

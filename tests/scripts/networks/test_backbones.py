@@ -5,7 +5,7 @@ from importlib.metadata import files
 import numpy as np
 import pytest
 
-from scripts.data import Film
+from scripts.datasets.films import Film
 from scripts.networks.backbones import BACKBONES, weights_provenance
 from scripts.networks.efficientnet import efficientnet_lite0, load_weights
 from scripts.networks.pytorch_file import read_state

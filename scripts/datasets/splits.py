@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from scripts.data import Film, folds, person
+from scripts.datasets.films import Film, folds, person
 from scripts.errors import DataError
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from app.artifact.store import InputSpec
-from scripts.data import class_names, digest, film_weights, folds, read_films, read_pixels, split
+from scripts.datasets.films import class_names, digest, film_weights, folds, read_films, read_pixels, split
 from scripts.errors import DataError
 from tests.films import write_folder, write_table
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from scripts.data import Film, person, read_films
+from scripts.datasets.films import Film, person, read_films
+from scripts.datasets.splits import Part, by_folds, leaving_out, selected
 from scripts.errors import DataError
-from scripts.protocols import Part, by_folds, leaving_out, selected
 from tests.films import write_folder, write_table
 
 
