@@ -18,14 +18,14 @@ from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.errors import ArtifactError
 from app.imaging.decoding import to_input
 from app.imaging.picture import Picture
-from scripts import controls
-from scripts.calibration import cross_calibrated, cross_scaled
-from scripts.comparison import compare
 from scripts.datasets.films import Film, digest, person, read_films, read_pixels
 from scripts.datasets.out_of_distribution import strangers
 from scripts.errors import DataError, ScriptError
-from scripts.report import write_report
-from scripts.statistics import auc, calibration_error, mean_of, proportion, reliability
+from scripts.evaluation import robustness as controls
+from scripts.evaluation.calibration import cross_calibrated, cross_scaled
+from scripts.evaluation.comparison import compare
+from scripts.evaluation.report import write_report
+from scripts.evaluation.statistics import auc, calibration_error, mean_of, proportion, reliability
 
 # A changed film costs a prediction: controls that ask about many changes take this many films of each part.
 CONTROL_FILMS = 120
@@ -186,7 +186,7 @@ def novelty_figures(runtime: TensorFlowRuntime, novelty: Float32Array) -> dict[s
 
 
 def sceptics_figures(parts: Sequence[tuple[Path, Results]]) -> dict[str, Any]:
-    """The controls of `scripts.controls`, each part's model asked about the part's own films."""
+    """The controls of `scripts.evaluation.robustness`, each part's model asked about the part's own films."""
     changes: dict[str, list[np.ndarray]] = {name: [] for name in controls.HARMLESS}
     rims: dict[str, list[np.ndarray]] = {"border": [], "corners": []}
     whole, painted, attention, sources = [], [], [], []

@@ -15,7 +15,7 @@ from app.artifact.store import CautionSpec, HeatThresholds, Manifest, SanitySpec
 from app.explain.cams import METHODS, normalise
 from app.explain.warnings import border_share, diffuseness, margin
 from app.serving.self_test import Golden, answers, write_golden
-from scripts.controls import cascading_randomisation
+from scripts.evaluation.robustness import cascading_randomisation
 
 GOLDEN = "golden.npz"
 CASES = 4

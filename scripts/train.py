@@ -24,11 +24,11 @@ from app.arrays import Float32Array, UInt8Array
 from app.artifact.store import ANYTHING, Expectation, InputSpec, NoveltySpec
 from app.errors import ArtifactError
 from scripts.augmentation import REVISION
-from scripts.calibration import temperature_of, threshold_of
 from scripts.datasets.films import Film, class_names, digest, folds, read_films, read_pixels
 from scripts.dissection import Anatomy
 from scripts.errors import ScriptError
 from scripts.evaluate import judge, run, summary
+from scripts.evaluation.calibration import temperature_of, threshold_of
 from scripts.expectations import add_expectations, expectation_of
 from scripts.features import cache_features
 from scripts.networks.backbones import BACKBONES, Network, round_to_half, weights_provenance

@@ -16,11 +16,11 @@ import tensorflow as tf
 
 from app.artifact.store import InputSpec
 from scripts.augmentation import REVISION
-from scripts.calibration import cross_calibrated
 from scripts.datasets.films import Film, class_names, digest, read_films
 from scripts.datasets.splits import Part, by_folds, leaving_out, selected
 from scripts.errors import ScriptError
 from scripts.evaluate import Results, metrics, summary
+from scripts.evaluation.calibration import cross_calibrated
 from scripts.features import cache_features
 from scripts.networks.backbones import BACKBONES, weights_provenance
 from scripts.recipe import Recipe, add_recipe_options, recipe_of

@@ -6,9 +6,9 @@ from PIL import Image
 
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import InputSpec
-from scripts import controls
 from scripts.datasets.films import Film, read_films, read_pixels
 from scripts.datasets.out_of_distribution import strangers
+from scripts.evaluation import robustness as controls
 from tests import models
 from tests.doubles import BrightnessRuntime, manifest
 from tests.films import write_table

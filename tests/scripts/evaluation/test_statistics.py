@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from scripts.statistics import auc, calibration_error, mean_of, proportion, reliability
+from scripts.evaluation.statistics import auc, calibration_error, mean_of, proportion, reliability
 
 
 def test_wilsons_interval():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from scripts.calibration import cross_calibrated, cross_scaled, temperature_of, tempered, threshold_of
-from scripts.statistics import calibration_error
+from scripts.evaluation.calibration import cross_calibrated, cross_scaled, temperature_of, tempered, threshold_of
+from scripts.evaluation.statistics import calibration_error
 
 
 def overconfident(count, factor, seed=0):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from app.explain.cams import METHODS
-from scripts import comparison
-from scripts.comparison import by_patient, compare, drawn
 from scripts.datasets.films import Film, read_films
+from scripts.evaluation import comparison
+from scripts.evaluation.comparison import by_patient, compare, drawn
 from tests import models
 from tests.films import write_table
 

@@ -21,9 +21,9 @@ from app.arrays import Float32Array, UInt8Array
 from app.artifact.runtimes.base import Runtime
 from app.explain.cams import METHODS, normalise
 from app.explain.faithfulness import Faithfulness, Figures, judge, plan
-from scripts.controls import lung_mask
 from scripts.datasets.films import Film, read_pixels
-from scripts.statistics import mean_of
+from scripts.evaluation.robustness import lung_mask
+from scripts.evaluation.statistics import mean_of
 
 STEPS = 4
 RANDOM_MAPS = 1  # on each film: over many films their scores average out
