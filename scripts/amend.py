@@ -10,8 +10,8 @@ from app.artifact.store import ANYTHING, Expectation, Manifest, read_manifest, s
 from app.errors import ArtifactError
 from scripts.datasets.films import read_films, read_pixels
 from scripts.errors import ScriptError
-from scripts.examination import examined
-from scripts.expectations import add_expectations, expectation_of
+from scripts.exporting.expectations import add_expectations, expectation_of
+from scripts.exporting.golden_cases import examined
 
 
 def amend(entry: Path, data: Path | None = None, expects: Expectation = ANYTHING) -> Manifest:

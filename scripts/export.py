@@ -11,10 +11,10 @@ import keras
 from app.artifact.store import ANYTHING, Expectation, read_manifest
 from app.errors import ArtifactError
 from app.imaging.geometry import Fit
-from scripts.dissection import dissect
 from scripts.errors import ExportError, ScriptError
-from scripts.expectations import add_expectations, expectation_of
-from scripts.packing import PREPROCESSINGS, Package, Preprocessing, keras_reference, pack
+from scripts.exporting.expectations import add_expectations, expectation_of
+from scripts.exporting.packing import PREPROCESSINGS, Package, Preprocessing, keras_reference, pack
+from scripts.exporting.split_model import dissect
 
 
 def export(

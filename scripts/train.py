@@ -25,15 +25,15 @@ from app.artifact.store import ANYTHING, Expectation, InputSpec, NoveltySpec
 from app.errors import ArtifactError
 from scripts.augmentation import REVISION
 from scripts.datasets.films import Film, class_names, digest, folds, read_films, read_pixels
-from scripts.dissection import Anatomy
 from scripts.errors import ScriptError
 from scripts.evaluate import judge, run, summary
 from scripts.evaluation.calibration import temperature_of, threshold_of
-from scripts.expectations import add_expectations, expectation_of
+from scripts.exporting.expectations import add_expectations, expectation_of
+from scripts.exporting.packing import Judge, Package, pack
+from scripts.exporting.split_model import Anatomy
 from scripts.features import cache_features
 from scripts.networks.backbones import BACKBONES, Network, round_to_half, weights_provenance
 from scripts.networks.layers import Novelty
-from scripts.packing import Judge, Package, pack
 from scripts.recipe import Recipe, add_recipe_options, recipe_of
 from scripts.training import Fitter, fit_novelty, network_for, variants_of
 

@@ -14,7 +14,7 @@ from app.artifact.store import InputSpec, read_manifest
 from app.explain.cams import gradcam, normalise
 from scripts.errors import ExportError
 from scripts.export import export, main
-from scripts.packing import PREPROCESSINGS, preprocess
+from scripts.exporting.packing import PREPROCESSINGS, preprocess
 from tests import models
 
 

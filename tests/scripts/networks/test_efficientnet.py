@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from scripts.errors import WeightsError
-from scripts.examination import golden_pictures
+from scripts.exporting.golden_cases import golden_pictures
 from scripts.networks.backbones import LITE0_PACKAGE, package_file
 from scripts.networks.efficientnet import efficientnet_lite0, load_weights
 from scripts.networks.pytorch_file import read_state

@@ -25,9 +25,9 @@ from app.artifact.store import (
     seal,
 )
 from app.imaging.geometry import Fit
-from scripts.dissection import Anatomy, Ending
 from scripts.errors import ExportError
-from scripts.examination import examined
+from scripts.exporting.golden_cases import examined
+from scripts.exporting.split_model import Anatomy, Ending
 
 Preprocessing = Literal["none", "rescale", "tf", "caffe", "torch"]
 PREPROCESSINGS: tuple[Preprocessing, ...] = get_args(Preprocessing)

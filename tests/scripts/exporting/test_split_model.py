@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from scripts.dissection import dissect
 from scripts.errors import ExportError
+from scripts.exporting.split_model import dissect
 from tests import models
 
 
