@@ -23,7 +23,6 @@ from tqdm import tqdm
 from app.arrays import Float32Array, UInt8Array
 from app.artifact.store import ANYTHING, Expectation, InputSpec, NoveltySpec
 from app.errors import ArtifactError
-from scripts.augmentation import REVISION
 from scripts.datasets.films import Film, class_names, digest, folds, read_films, read_pixels
 from scripts.errors import ScriptError
 from scripts.evaluate import judge, run, summary
@@ -31,11 +30,12 @@ from scripts.evaluation.calibration import temperature_of, threshold_of
 from scripts.exporting.expectations import add_expectations, expectation_of
 from scripts.exporting.packing import Judge, Package, pack
 from scripts.exporting.split_model import Anatomy
-from scripts.features import cache_features
 from scripts.networks.backbones import BACKBONES, Network, round_to_half, weights_provenance
 from scripts.networks.layers import Novelty
-from scripts.recipe import Recipe, add_recipe_options, recipe_of
-from scripts.training import Fitter, fit_novelty, network_for, variants_of
+from scripts.training.augmentation import REVISION
+from scripts.training.features import cache_features
+from scripts.training.fitting import Fitter, fit_novelty, network_for, variants_of
+from scripts.training.recipe import Recipe, add_recipe_options, recipe_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,16 +15,16 @@ import numpy as np
 import tensorflow as tf
 
 from app.artifact.store import InputSpec
-from scripts.augmentation import REVISION
 from scripts.datasets.films import Film, class_names, digest, read_films
 from scripts.datasets.splits import Part, by_folds, leaving_out, selected
 from scripts.errors import ScriptError
 from scripts.evaluate import Results, metrics, summary
 from scripts.evaluation.calibration import cross_calibrated
-from scripts.features import cache_features
 from scripts.networks.backbones import BACKBONES, weights_provenance
-from scripts.recipe import Recipe, add_recipe_options, recipe_of
-from scripts.training import Fitter, network_for, variants_of
+from scripts.training.augmentation import REVISION
+from scripts.training.features import cache_features
+from scripts.training.fitting import Fitter, network_for, variants_of
+from scripts.training.recipe import Recipe, add_recipe_options, recipe_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from scripts.recipe import Recipe
+from scripts.training.recipe import Recipe
 from scripts.validate import Protocol, main, validate
 from tests import tiny
 from tests.films import write_table

@@ -9,8 +9,8 @@ from scripts.datasets.films import Film
 from scripts.networks.backbones import BACKBONES, weights_provenance
 from scripts.networks.efficientnet import efficientnet_lite0, load_weights
 from scripts.networks.pytorch_file import read_state
-from scripts.recipe import Recipe
-from scripts.training import network_for
+from scripts.training.fitting import network_for
+from scripts.training.recipe import Recipe
 from tests import tiny
 
 

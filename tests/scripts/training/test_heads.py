@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from sklearn.kernel_ridge import KernelRidge
 
-from scripts import heads
 from scripts.datasets.films import Film
 from scripts.errors import DataError
 from scripts.networks.backbones import Backbone, build_network
-from scripts.recipe import Recipe
-from scripts.training import network_for
+from scripts.training.fitting import heads, network_for
+from scripts.training.recipe import Recipe
 from tests import tiny
 
 

@@ -15,11 +15,11 @@ from tqdm import tqdm
 from app.arrays import Float32Array
 from scripts.datasets.films import Film, film_weights
 from scripts.errors import DataError
-from scripts.features import Cache, Variants, in_batches
-from scripts.heads import fit_kernel, fit_logistic
 from scripts.networks.backbones import BACKBONES, Network, build_network
 from scripts.networks.layers import Novelty
-from scripts.recipe import Recipe
+from scripts.training.features import Cache, Variants, in_batches
+from scripts.training.heads import fit_kernel, fit_logistic
+from scripts.training.recipe import Recipe
 
 _SURE = 20.0  # a logit whose probability is 1
 

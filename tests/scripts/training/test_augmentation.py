@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from scripts.augmentation import augment
+from scripts.training.augmentation import augment
 from tests.pictures import noise
 
 

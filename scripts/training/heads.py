@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from sklearn.linear_model import LogisticRegression
 
 from scripts.datasets.films import Film, folds
-from scripts.recipe import Recipe
+from scripts.training.recipe import Recipe
 
 # What a kernel head chooses from, by the films that it is fitted to. Its width is in units of one over the features.
 WIDTHS = (0.25, 0.5, 1.0)

@@ -16,8 +16,8 @@ from tqdm import tqdm
 from app.arrays import Float32Array, UInt8Array
 from app.artifact.store import InputSpec
 from app.imaging.decoding import decode, to_input
-from scripts.augmentation import augment
 from scripts.datasets.films import MAX_PIXELS, Film, read_pixels
+from scripts.training.augmentation import augment
 
 # Films are read once at this many pixels a side, so that a variant may zoom in without inventing pixels.
 SOURCE_SIDE = 320
