@@ -21,13 +21,13 @@ from app.errors import ArtifactError
 from app.explain.question import Question
 from app.imaging.overlay import Style
 from app.settings import Settings
-from scripts.bare import BATCH_SIZES, Bare, Yardstick, median_ms, multiplication_rate
+from scripts.benchmarks.bare import BATCH_SIZES, Bare, Yardstick, median_ms, multiplication_rate
+from scripts.benchmarks.load import Server, health_p99_ms, rate, served
+from scripts.benchmarks.stages import stage_times
+from scripts.benchmarks.tutorial import tutorial
 from scripts.datasets.films import read_films
 from scripts.errors import ScriptError
 from scripts.explain import Plan, explain_folder
-from scripts.load import Server, health_p99_ms, rate, served
-from scripts.stages import stage_times
-from scripts.tutorial import tutorial
 
 SIDE = 1024
 CLIENTS = 16

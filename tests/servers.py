@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from scripts.load import wait_until_ready
+from scripts.benchmarks.load import wait_until_ready
 
 
 def free_port():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.load import wait_until_ready
+from scripts.benchmarks.load import wait_until_ready
 from tests import models
 from tests.servers import free_port, serving
 

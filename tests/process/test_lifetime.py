@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from scripts.load import wait_until_ready
+from scripts.benchmarks.load import wait_until_ready
 from tests import models
 from tests.pictures import decoded, encoded, noise
 from tests.servers import in_flight, serving, until

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from scripts.load import wait_until_ready
+from scripts.benchmarks.load import wait_until_ready
 from tests import models
 from tests.pictures import encoded, noise
 from tests.servers import serving

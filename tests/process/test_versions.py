@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from scripts.load import wait_until_ready
+from scripts.benchmarks.load import wait_until_ready
 from tests import models
 from tests.pictures import encoded, noise
 from tests.servers import serving, until

@@ -10,7 +10,7 @@ from http.client import HTTPConnection
 import httpx
 import pytest
 
-from scripts.load import wait_until_ready
+from scripts.benchmarks.load import wait_until_ready
 from tests import models
 from tests.servers import serving
 

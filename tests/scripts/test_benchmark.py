@@ -5,8 +5,8 @@ import json
 import pytest
 
 from scripts.benchmark import films, main
+from scripts.benchmarks.tutorial import tutorial
 from scripts.errors import ScriptError
-from scripts.tutorial import tutorial
 from tests import models
 from tests.films import write_folder
 

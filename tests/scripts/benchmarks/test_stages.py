@@ -1,6 +1,6 @@
 """Where a service's time goes, by its own metrics."""
 
-from scripts.stages import stage_times
+from scripts.benchmarks.stages import stage_times
 from tests.pictures import encoded, noise
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.bare import Bare, Yardstick, multiplication_rate
+from scripts.benchmarks.bare import Bare, Yardstick, multiplication_rate
 from tests import models
 
 
