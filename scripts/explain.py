@@ -29,9 +29,9 @@ from app.serving.answers import Explanation
 from app.serving.workers import Workers
 from app.telemetry.cores import available_cores
 from app.telemetry.stages import Telemetry
-from scripts.contact_sheet import write_contact_sheet
+from scripts.batch.contact_sheet import write_contact_sheet
+from scripts.batch.results import Inquiry, Results
 from scripts.datasets.films import MAX_PIXELS
-from scripts.results import Inquiry, Results
 
 _AT_ONCE = 32
 _BATCH_SIZE = 8
