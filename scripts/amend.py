@@ -6,30 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from app.artifact.store import ANYTHING, Expectation, Manifest, read_manifest, seal
 from app.errors import ArtifactError
-from scripts.datasets.films import read_films, read_pixels
 from scripts.errors import ScriptError
+from scripts.exporting.backfill import amend
 from scripts.exporting.expectations import add_expectations, expectation_of
-from scripts.exporting.golden_cases import examined
-
-
-def amend(entry: Path, data: Path | None = None, expects: Expectation = ANYTHING) -> Manifest:
-    """Examine the artefact `entry`, an older one that lacks it or one whose examination has changed, and reseal it.
-
-    Every file is verified before; of the artefact only `manifest.json` and the golden cases are written, the manifest
-    last and at once. With `data`, the folder that the model was trained on, thresholds for cautions are measured;
-    `expects`, unless it is anything, replaces what a DICOM header is expected to say.
-
-    Raises:
-        ArtifactError: the artefact is refused.
-        ScriptError: the data can't be used.
-    """
-    images = None if data is None else read_pixels(read_films(data), read_manifest(entry).input)
-    manifest = examined(entry, images)
-    if expects != ANYTHING:
-        manifest = manifest.model_copy(update={"input": manifest.input.model_copy(update={"expects": expects})})
-    return seal(entry, manifest)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.main import create_app
 from app.settings import Settings
-from scripts.export import export
+from scripts.exporting.keras_files import export
 from tests import models
 from tests.doubles import BrightnessRuntime
 

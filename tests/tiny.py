@@ -8,7 +8,7 @@ import keras
 from keras import layers
 
 from scripts import train
-from scripts.networks.backbones import backbones as networks
+from scripts.networks import backbones
 
 
 def build(_weights: str) -> keras.Model:

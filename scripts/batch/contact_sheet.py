@@ -12,12 +12,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from app.artifact.store import Manifest
 from scripts.batch.results import class_columns
 
-_templates = Environment(loader=PackageLoader("scripts"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+_templates = Environment(
+    loader=PackageLoader("scripts.batch"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
 _templates.filters.update(percent=lambda value: f"{100 * float(value):.1f} %", path=quote)
 
 
 def write_contact_sheet(path: Path, manifest: Manifest, rows: Sequence[dict[str, str]]) -> None:
-    """Write `rows` of `scripts.batch.results` as HTML to `path`; its links are relative, and nothing is loaded from afar."""
+    """Write `rows` of `scripts.batch.results` as HTML to `path`; links are relative, nothing is loaded from afar."""
     read = [row for row in rows if not row["error"]]
     page = _templates.get_template("contact_sheet.html").render(
         manifest=manifest,

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from app.imaging.picture import Picture
-from scripts.film import film_of
+from scripts.datasets.samples import film_of
 
 
 def natural_pictures() -> list[Picture]:

@@ -24,7 +24,9 @@ from app.imaging.geometry import seen_region
 from app.imaging.overlay import Style, render
 from scripts.datasets.films import MAX_PIXELS, Film
 
-_templates = Environment(loader=PackageLoader("scripts"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+_templates = Environment(
+    loader=PackageLoader("scripts.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
 
 
 def _percent(value: float | None) -> str:

@@ -11,7 +11,7 @@ import keras
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from scripts.export import export
+from scripts.exporting.keras_files import export
 from tests import models
 from tests.page.visits import KEY, Visit
 from tests.servers import served

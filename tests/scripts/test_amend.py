@@ -5,8 +5,9 @@ import pytest
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import Expectation, read_manifest, seal, verify_files
 from app.serving.self_test import examine
-from scripts.amend import amend, main
-from scripts.export import export
+from scripts.amend import main
+from scripts.exporting.backfill import amend
+from scripts.exporting.keras_files import export
 from tests import models
 from tests.films import write_folder
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from scripts.benchmark import films, main
+from scripts.benchmark import main
+from scripts.benchmarks.measurements import films
 from scripts.benchmarks.tutorial import tutorial
 from scripts.errors import ScriptError
 from tests import models

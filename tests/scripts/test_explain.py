@@ -11,7 +11,8 @@ from app.artifact.store import NoveltySpec
 from app.errors import UnknownNameError
 from app.imaging.overlay import Style
 from app.serving.analyzer import Question
-from scripts.explain import Plan, explain_folder, main
+from scripts.batch.folder import Plan, explain_folder
+from scripts.explain import main
 from tests import models
 from tests.dicoms import dicom
 from tests.doubles import BrightnessRuntime, manifest

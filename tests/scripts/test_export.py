@@ -13,7 +13,8 @@ from keras import layers
 from app.artifact.store import InputSpec, read_manifest
 from app.explain.cams import gradcam, normalise
 from scripts.errors import ExportError
-from scripts.export import export, main
+from scripts.export import main
+from scripts.exporting.keras_files import export
 from scripts.exporting.packing import PREPROCESSINGS, preprocess
 from tests import models
 

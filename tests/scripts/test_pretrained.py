@@ -11,7 +11,8 @@ from app.explain.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
 from app.serving.self_test import examine
 from scripts.errors import WeightsError
-from scripts.pretrained import SOURCES, class_names, downloaded, main
+from scripts.exporting.pretrained import SOURCES, class_names, downloaded
+from scripts.pretrained import main
 from tests.pictures import encoded
 
 CATS = {"tabby", "tiger cat", "Persian cat", "Siamese cat", "Egyptian cat"}

@@ -16,10 +16,11 @@ from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import read_manifest
 from scripts.datasets.films import read_films
 from scripts.evaluate import main as evaluate_main
-from scripts.networks.backbones import backbones as networks
-from scripts.train import main, train
+from scripts.networks import backbones
+from scripts.train import main
 from scripts.training.features import Cache
 from scripts.training.fitting import fit_lungs, network_for
+from scripts.training.pipeline import train
 from scripts.training.recipe import Recipe
 from tests import tiny
 from tests.films import write_table

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from scripts.training.recipe import Recipe
-from scripts.validate import Protocol, main, validate
+from scripts.training.validation import Protocol, validate
+from scripts.validate import main
 from tests import tiny
 from tests.films import write_table
 

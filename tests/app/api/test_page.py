@@ -8,7 +8,7 @@ from PIL import Image
 
 from app.api import page
 from app.imaging import overlay
-from scripts.film import film_of
+from scripts.datasets.samples import film_of
 from tests.pictures import decoded
 
 FILES = [

@@ -8,7 +8,7 @@ from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import InputSpec
 from scripts.datasets.films import Film, read_films, read_pixels
 from scripts.datasets.out_of_distribution import strangers
-from scripts.evaluation import robustness as controls
+from scripts.evaluation import robustness
 from tests import models
 from tests.doubles import BrightnessRuntime, manifest
 from tests.films import write_table
@@ -23,7 +23,7 @@ def film(folder, name, pixels, **facts):
 def test_a_model_that_reads_brightness_changes_its_mind_with_gamma_only(tmp_path):
     """Squares are not squashed; JPEG keeps the mean; gamma 0.7 lifts 90 above the class border, 1.4 lowers 180."""
     films = [film(tmp_path, f"{level}", np.full((32, 32), level)) for level in (75, 180)]
-    changed = controls.changed_answers(BrightnessRuntime(), films)
+    changed = robustness.changed_answers(BrightnessRuntime(), films)
     assert {name: found.tolist() for name, found in changed.items()} == {
         "squashed to a square": [False, False],
         "padded to a square": [False, False],
@@ -36,7 +36,7 @@ def test_a_model_that_reads_brightness_changes_its_mind_with_gamma_only(tmp_path
 def test_padding_darkens_a_wide_film(tmp_path):
     """Half of what the model sees is black then."""
     wide = film(tmp_path, "wide", np.full((16, 32), 250))
-    assert controls.changed_answers(BrightnessRuntime(), [wide])["padded to a square"].tolist() == [True]
+    assert robustness.changed_answers(BrightnessRuntime(), [wide])["padded to a square"].tolist() == [True]
 
 
 def test_lungs_are_painted_over_with_the_films_mean(tmp_path):
@@ -47,19 +47,19 @@ def test_lungs_are_painted_over_with_the_films_mean(tmp_path):
     mask[:, :20] = 255
     one = film(tmp_path, "film", pixels, mask=film(tmp_path, "mask", mask).path)
     runtime = BrightnessRuntime()
-    whole = controls.answers(runtime, read_pixels([one], runtime.manifest.input))
-    assert (whole.tolist(), controls.without_lungs(runtime, [one]).tolist()) == ([1], [1])
+    whole = robustness.answers(runtime, read_pixels([one], runtime.manifest.input))
+    assert (whole.tolist(), robustness.without_lungs(runtime, [one]).tolist()) == ([1], [1])
     pixels[:, :29] = 255
     mask[:, :29] = 255
     wide = film(tmp_path, "film", pixels, mask=film(tmp_path, "mask", mask).path)
-    assert controls.lung_mask(wide, InputSpec(height=32, width=32, channels=1, fit="crop")).mean() == 29 / 32
+    assert robustness.lung_mask(wide, InputSpec(height=32, width=32, channels=1, fit="crop")).mean() == 29 / 32
 
 
 def test_only_the_rim_is_seen():
     """A bright frame keeps its border's brightness, and loses nearly all of it in the corners."""
     frame = np.full((1, 100, 100, 3), 255, np.uint8)
-    assert controls.only_rim(BrightnessRuntime(), frame, corners=False).tolist() == [1]
-    assert controls.only_rim(BrightnessRuntime(), frame, corners=True).tolist() == [0]
+    assert robustness.only_rim(BrightnessRuntime(), frame, corners=False).tolist() == [1]
+    assert robustness.only_rim(BrightnessRuntime(), frame, corners=True).tolist() == [0]
 
 
 def test_attention_is_the_share_of_heat_in_the_lungs(tmp_path):
@@ -74,7 +74,7 @@ def test_attention_is_the_share_of_heat_in_the_lungs(tmp_path):
         def _classes(self, images):
             return np.full(len(images), 2)
 
-    found = controls.lung_attention(Bright(manifest(fit="crop")), [attentive, spread])
+    found = robustness.lung_attention(Bright(manifest(fit="crop")), [attentive, spread])
     assert found[0].heat_inside == pytest.approx(1.0, abs=0.05)
     assert found[1].heat_inside == pytest.approx(0.5, abs=0.01)
     assert found[1].lungs == 0.5
@@ -91,8 +91,8 @@ def test_a_source_that_shows_is_found_and_one_that_does_not_is_not(tmp_path):
         untold.append(film(tmp_path, f"b{i}", pixels, source="ab"[i // 2 % 2], patient=str(i)))
     runtime = BrightnessRuntime()
     pixels = read_pixels(told, runtime.manifest.input)
-    assert controls.source_recall(runtime, told, pixels)["bright"] > 0.95
-    assert controls.source_recall(runtime, untold, pixels)["bright"] < 0.7
+    assert robustness.source_recall(runtime, told, pixels)["bright"] > 0.95
+    assert robustness.source_recall(runtime, untold, pixels)["bright"] < 0.7
 
 
 def test_classes_of_one_source_are_left_out(tmp_path):
@@ -100,14 +100,14 @@ def test_classes_of_one_source_are_left_out(tmp_path):
     films = read_films(write_table(tmp_path, patients=8, films_each=1))
     same = [Film(f.path, f.label, f.patient, "one") for f in films]
     runtime = BrightnessRuntime()
-    assert controls.source_recall(runtime, same, read_pixels(same, runtime.manifest.input)) == {}
+    assert robustness.source_recall(runtime, same, read_pixels(same, runtime.manifest.input)) == {}
 
 
 def test_maps_lose_their_likeness_when_weights_are_randomised(entry_of):
     """From the top down; the first value is that of the last layer alone."""
     runtime = TensorFlowRuntime(entry_of(models.nested_once))
     pixels = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), np.uint8)
-    curve = controls.cascading_randomisation(runtime, pixels)
+    curve = robustness.cascading_randomisation(runtime, pixels)
     assert [count for count, _ in curve] == [1, 2, 3]
     assert all(-1 <= likeness <= 1 for _, likeness in curve)
     assert min(likeness for _, likeness in curve) < 0.8

