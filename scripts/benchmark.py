@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpx
 
-from app.artifact.store import find_artifact, read_manifest
+from app.artifact.manifest import read_manifest
+from app.artifact.store import find_artifact
 from app.errors import ArtifactError
 from app.settings import Settings
 from scripts.benchmarks.measurements import Effort, Figure, against_tutorial, encode, films, measure

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from app.artifact.store import read_manifest
+from app.artifact.manifest import read_manifest
 from app.errors import ArtifactError
 from scripts.errors import ScriptError
 from scripts.exporting.expectations import add_expectations, expectation_of

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import numpy as np
 
 from app.arrays import Float32Array, UInt8Array
+from app.artifact.manifest import FeatureLayer, InputSpec, Manifest, NoveltySpec
 from app.artifact.runtimes.base import Evidence, Scores
-from app.artifact.store import FeatureLayer, InputSpec, Manifest, NoveltySpec
 from app.imaging.geometry import Fit
 
 

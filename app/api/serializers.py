@@ -28,7 +28,7 @@ from app.api.schemas import (
     RefusedOut,
     WarningOut,
 )
-from app.artifact.store import Manifest
+from app.artifact.manifest import Manifest
 from app.explain.cams import METHODS, HeatmapSeries
 from app.explain.faithfulness import Faithfulness
 from app.serving.answers import Explanation, Prediction

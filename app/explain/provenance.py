@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app import __version__
-from app.artifact.store import Manifest
+from app.artifact.manifest import Manifest
 from app.imaging.geometry import Fit
 
 # What is loaded to answer; reports and golden cases may change without another answer.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.arrays import Float32Array
-from app.artifact.store import CautionSpec, Manifest
+from app.artifact.manifest import CautionSpec, Manifest
 from app.explain.cams import Heatmap
 from app.imaging.picture import Remark
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from app import __version__
 from app.arrays import Float32Array, UInt8Array
+from app.artifact.manifest import Manifest
 from app.artifact.runtimes.base import Evidence, Runtime, Scores
-from app.artifact.store import Manifest
 from app.errors import QuestionError
 from app.explain.cams import Heatmap, HeatmapSeries, cam_method, normalise, normalise_together, raw_maps
 from app.explain.faithfulness import Faithfulness, judge, plan

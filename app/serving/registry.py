@@ -13,16 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from app.artifact.manifest import Manifest, read_manifest
 from app.artifact.runtimes.base import Runtime
-from app.artifact.store import (
-    Fingerprint,
-    Manifest,
-    find_artifact,
-    fingerprint,
-    model_names,
-    model_versions,
-    read_manifest,
-)
+from app.artifact.store import Fingerprint, find_artifact, fingerprint, model_names, model_versions
 from app.errors import ArtifactError, ArtifactNotFoundError, ModelNotLoadedError, ModelRefusedError, UnknownModelError
 from app.serving.analyzer import Analyzer
 from app.telemetry.metrics import Metrics

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from app.arrays import Float32Array, UInt8Array
+from app.artifact.manifest import SanitySpec, SelfTestSpec
 from app.artifact.runtimes.base import Runtime
-from app.artifact.store import SanitySpec, SelfTestSpec
 from app.errors import SelfTestError
 from app.explain.cams import gradcam
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from app.artifact.store import Manifest
+from app.artifact.manifest import Manifest
 from scripts.batch.results import class_columns
 
 _templates = Environment(

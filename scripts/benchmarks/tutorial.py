@@ -13,8 +13,8 @@ import tensorflow as tf
 from matplotlib import colormaps
 from PIL import Image
 
+from app.artifact.manifest import read_manifest
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
-from app.artifact.store import read_manifest
 from app.imaging.decoding import decode, to_input
 from scripts.errors import ScriptError
 from scripts.networks.backbones import BACKBONES, build_network

@@ -15,7 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
 from app.arrays import UInt8Array
-from app.artifact.store import InputSpec
+from app.artifact.manifest import InputSpec
 from app.errors import InputError
 from app.imaging.decoding import decode, to_input
 from scripts.errors import DataError

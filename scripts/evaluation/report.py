@@ -15,9 +15,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from app.artifact.manifest import Manifest
 from app.artifact.runtimes.base import Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
-from app.artifact.store import Manifest
 from app.explain.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
 from app.imaging.geometry import seen_region

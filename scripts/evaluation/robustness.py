@@ -19,9 +19,9 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
+from app.artifact.manifest import InputSpec
 from app.artifact.runtimes.base import Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
-from app.artifact.store import InputSpec
 from app.explain.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
 from app.imaging.geometry import Fit

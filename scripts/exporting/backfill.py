@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.artifact.store import ANYTHING, Expectation, Manifest, read_manifest, seal
+from app.artifact.manifest import ANYTHING, Expectation, Manifest, read_manifest
+from app.artifact.store import seal
 from scripts.datasets.films import read_films, read_pixels
 from scripts.exporting.golden_cases import examined
 

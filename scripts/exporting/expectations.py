@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from app.artifact.store import Expectation
+from app.artifact.manifest import Expectation
 
 _WORDS = {"modality": "CR,DX", "body_part": "CHEST", "view": "PA,AP"}
 

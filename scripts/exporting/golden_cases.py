@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
+from app.artifact.manifest import CautionSpec, HeatThresholds, Manifest, SanitySpec, SelfTestSpec
 from app.artifact.runtimes.base import Evidence, Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
-from app.artifact.store import CautionSpec, HeatThresholds, Manifest, SanitySpec, SelfTestSpec
 from app.explain.cams import METHODS, normalise
 from app.explain.warnings import border_share, diffuseness, margin
 from app.serving.self_test import Golden, answers, write_golden

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from app.artifact.store import ANYTHING, Expectation
+from app.artifact.manifest import ANYTHING, Expectation
 from app.imaging.geometry import Fit
 from scripts.errors import ExportError
 from scripts.exporting.packing import Package, Preprocessing, keras_reference, pack

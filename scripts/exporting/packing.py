@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact.store import (
+from app.artifact.manifest import (
     ANYTHING,
     DEFAULT_INTENDED_USE,
     Expectation,
@@ -21,9 +21,8 @@ from app.artifact.store import (
     InputSpec,
     Manifest,
     NoveltySpec,
-    new_version,
-    seal,
 )
+from app.artifact.store import new_version, seal
 from app.imaging.geometry import Fit
 from scripts.errors import ExportError
 from scripts.exporting.golden_cases import examined

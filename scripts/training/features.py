@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact.store import InputSpec
+from app.artifact.manifest import InputSpec
 from app.imaging.decoding import decode, to_input
 from scripts.datasets.films import MAX_PIXELS, Film, read_pixels
 from scripts.training.augmentation import augment

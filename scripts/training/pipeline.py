@@ -19,7 +19,7 @@ from scipy.special import log_softmax
 from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact.store import ANYTHING, Expectation, InputSpec, NoveltySpec
+from app.artifact.manifest import ANYTHING, Expectation, InputSpec, NoveltySpec
 from scripts.datasets.films import Film, class_names, digest, folds, read_films, read_pixels
 from scripts.evaluation.calibration import temperature_of, threshold_of
 from scripts.evaluation.judgement import judge, run, summary

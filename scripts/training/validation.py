@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from app.artifact.store import InputSpec
+from app.artifact.manifest import InputSpec
 from scripts.datasets.films import Film, class_names, digest, read_films
 from scripts.datasets.splits import Part, by_folds, leaving_out, selected
 from scripts.evaluation.calibration import cross_calibrated

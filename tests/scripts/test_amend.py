@@ -2,8 +2,9 @@
 
 import pytest
 
+from app.artifact.manifest import Expectation, read_manifest
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
-from app.artifact.store import Expectation, read_manifest, seal, verify_files
+from app.artifact.store import seal, verify_files
 from app.serving.self_test import examine
 from scripts.amend import main
 from scripts.exporting.backfill import amend

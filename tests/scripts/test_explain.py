@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from app.artifact.store import NoveltySpec
+from app.artifact.manifest import NoveltySpec
 from app.errors import UnknownNameError
 from app.imaging.overlay import Style
 from app.serving.analyzer import Question

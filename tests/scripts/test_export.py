@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from app.artifact.store import InputSpec, read_manifest
+from app.artifact.manifest import InputSpec, read_manifest
 from app.explain.cams import gradcam, normalise
 from scripts.errors import ExportError
 from scripts.export import main

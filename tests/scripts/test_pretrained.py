@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from skimage import data
 
+from app.artifact.manifest import InputSpec, read_manifest
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
-from app.artifact.store import InputSpec, read_manifest
 from app.explain.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
 from app.serving.self_test import examine

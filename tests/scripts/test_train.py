@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from app.artifact.manifest import read_manifest
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
-from app.artifact.store import read_manifest
 from scripts.datasets.films import read_films
 from scripts.evaluate import main as evaluate_main
 from scripts.networks import backbones

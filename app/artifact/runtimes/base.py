@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact.store import Manifest
+from app.artifact.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from app.arrays import Float32Array, UInt8Array
+from app.artifact.manifest import Manifest, read_manifest
 from app.artifact.runtimes.base import Evidence, Scores
-from app.artifact.store import Manifest, read_manifest, verify_files
+from app.artifact.store import verify_files
 from app.errors import SignatureError
 
 

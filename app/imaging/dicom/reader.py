@@ -30,7 +30,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from app.artifact.store import Expectation
+from app.artifact.manifest import Expectation
 from app.errors import CorruptImageError, QuestionError, UnsupportedImageError
 from app.imaging.dicom import presentation
 from app.imaging.dicom.codecs import check_codestream, plugin_for

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from app.artifact.store import NoveltySpec
+from app.artifact.manifest import NoveltySpec
 from app.explain.cams import METHODS
 from app.main import create_app
 from app.settings import Settings

@@ -4,20 +4,8 @@ import json
 
 import pytest
 
-from app.artifact.store import (
-    CautionSpec,
-    HeatThresholds,
-    Manifest,
-    SanitySpec,
-    SelfTestSpec,
-    find_artifact,
-    model_names,
-    model_versions,
-    new_version,
-    read_manifest,
-    seal,
-    verify_files,
-)
+from app.artifact.manifest import CautionSpec, HeatThresholds, Manifest, SanitySpec, SelfTestSpec, read_manifest
+from app.artifact.store import find_artifact, model_names, model_versions, new_version, seal, verify_files
 from app.errors import ArtifactNotFoundError, DigestMismatchError, ManifestError
 from tests.doubles import manifest
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from app.artifact.store import CautionSpec, HeatThresholds, NoveltySpec
+from app.artifact.manifest import CautionSpec, HeatThresholds, NoveltySpec
 from app.explain.cams import Heatmap
 from app.explain.warnings import border_share, cautions, diffuseness, heat_cautions, margin
 from tests.doubles import manifest

@@ -4,7 +4,7 @@ import anyio
 import numpy as np
 import pytest
 
-from app.artifact.store import NoveltySpec
+from app.artifact.manifest import NoveltySpec
 from app.errors import CorruptImageError, QuestionError, UnknownNameError
 from app.explain.question import Question
 from app.imaging.overlay import Style

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from app.artifact.store import Expectation
+from app.artifact.manifest import Expectation
 from app.main import create_app
 from app.settings import Settings
 from tests.dicoms import PATIENT, dicom

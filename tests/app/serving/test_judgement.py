@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from app.artifact.store import CautionSpec, HeatThresholds, NoveltySpec
+from app.artifact.manifest import CautionSpec, HeatThresholds, NoveltySpec
 from app.explain.cams import METHODS
 from app.explain.faithfulness import cost
 from app.main import create_app

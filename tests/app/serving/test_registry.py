@@ -8,7 +8,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from app.artifact.store import MANIFEST, seal
+from app.artifact.manifest import MANIFEST
+from app.artifact.store import seal
 from app.errors import ArtifactError, ArtifactNotFoundError, ModelNotLoadedError, ModelRefusedError, UnknownModelError
 from app.serving.analyzer import Analyzer, Limits
 from app.serving.registry import Registry

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from app.artifact.store import SanitySpec, SelfTestSpec
+from app.artifact.manifest import SanitySpec, SelfTestSpec
 from app.errors import SelfTestError
 from app.serving.self_test import answers, check_sanity, examine, read_golden, replay, write_golden
 from tests.doubles import BrightnessRuntime, manifest

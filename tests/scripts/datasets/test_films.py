@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.artifact.store import InputSpec
+from app.artifact.manifest import InputSpec
 from scripts.datasets.films import class_names, digest, film_weights, folds, read_films, read_pixels, split
 from scripts.errors import DataError
 from tests.films import write_folder, write_table

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.artifact.manifest import InputSpec
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
-from app.artifact.store import InputSpec
 from scripts.datasets.films import Film, read_films, read_pixels
 from scripts.datasets.out_of_distribution import strangers
 from scripts.evaluation import robustness

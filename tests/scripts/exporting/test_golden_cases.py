@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from app.artifact.manifest import read_manifest
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
-from app.artifact.store import read_manifest, seal, verify_files
+from app.artifact.store import seal, verify_files
 from app.errors import SelfTestError
 from app.explain.cams import METHODS, gradcam, normalise
 from app.explain.warnings import border_share, cautions, diffuseness, heat_cautions, margin

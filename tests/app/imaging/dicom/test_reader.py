@@ -28,7 +28,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from app.artifact.store import Expectation
+from app.artifact.manifest import Expectation
 from app.errors import CorruptImageError, ImageTooLargeError, InputError, QuestionError, UnsupportedImageError
 from app.imaging.decoding import decode
 from app.imaging.dicom.reader import contradictions, decode_dicom, read_header
