@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 1 with a message where it can't be done."""
     parser = argparse.ArgumentParser(prog="python -m scripts.amend", description=__doc__)
     parser.add_argument("model", type=Path, help="a version folder: model_store/NAME/VERSION")
-    parser.add_argument("--data", type=Path, help="the films that it was trained on, for the thresholds of cautions")
+    parser.add_argument("--data", type=Path, help="the films that it was trained on, for the thresholds of warnings")
     add_expectations(parser)
     options = parser.parse_args(arguments)
     try:

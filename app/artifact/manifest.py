@@ -74,7 +74,7 @@ class HeatThresholds(_Frozen):
     diffuse_heat: float
 
 
-class CautionSpec(_Frozen):
+class WarningThresholds(_Frozen):
     """From where on an answer calls for a caution, measured on `films` training films.
 
     `heat` holds, by CAM method, the `quantile` of the films' heatmaps for their predicted class; `low_margin` is the
@@ -136,7 +136,7 @@ class Manifest(_Frozen):
     feature_layer: FeatureLayer
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     novelty: NoveltySpec | None = None
-    cautions: CautionSpec | None = None
+    cautions: WarningThresholds | None = None
     self_test: SelfTestSpec | None = None
     sanity: SanitySpec | None = None
     training: dict[str, Any] | None = None

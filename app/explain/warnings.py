@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.arrays import Float32Array
-from app.artifact.manifest import CautionSpec, Manifest
+from app.artifact.manifest import Expectation, Manifest, WarningThresholds
 from app.explain.cams import Heatmap
-from app.imaging.picture import Remark
+from app.imaging.picture import AnswerWarning, HeaderFacts
 
 
 def border_share(values: Float32Array) -> float:
@@ -38,50 +38,72 @@ def margin(probabilities: Sequence[float] | Float32Array) -> float | None:
     return float(best[1] - best[0]) if len(best) == 2 else None
 
 
-def cautions(manifest: Manifest, probabilities: Sequence[float], novelty: float) -> tuple[Remark, ...]:
+def header_warnings(facts: HeaderFacts, expectation: Expectation) -> tuple[AnswerWarning, ...]:
+    """What in a DICOM header contradicts the kind of image that the model was made for; a missing element does not.
+
+    The codes are `unexpected_modality`, `unexpected_body_part` and `unexpected_view`.
+    """
+    said = (
+        ("modality", facts.modality, expectation.modality),
+        ("body part", facts.body_part, expectation.body_part),
+        ("view", facts.view, expectation.view),
+    )
+    return tuple(
+        AnswerWarning(
+            f"unexpected_{name.replace(' ', '_')}",
+            f"by its header the image has another {name} than the model was made for: {', '.join(expected)}",
+        )
+        for name, found, expected in said
+        if found is not None and expected and found not in expected
+    )
+
+
+def prediction_warnings(
+    manifest: Manifest, probabilities: Sequence[float], novelty: float
+) -> tuple[AnswerWarning, ...]:
     """What there is to say against a prediction: `novel_image`, `low_margin`.
 
     Args:
-        manifest: the model's; a threshold that it lacks gives no caution.
+        manifest: the model's; a threshold that it lacks gives no warning.
         probabilities: `[classes]`.
         novelty: the model's novelty score of the image.
     """
     found = (_novel_image(manifest, novelty), _low_margin(manifest.cautions, probabilities))
-    return tuple(caution for caution in found if caution is not None)
+    return tuple(warning for warning in found if warning is not None)
 
 
-def heat_cautions(manifest: Manifest, method: str, heatmap: Heatmap) -> tuple[Remark, ...]:
+def heatmap_warnings(manifest: Manifest, method: str, heatmap: Heatmap) -> tuple[AnswerWarning, ...]:
     """What there is to say against a heatmap that `method` has made: `empty_heatmap`, `border_heat`, `diffuse_heat`."""
     spec = manifest.cautions
     if heatmap.empty:
-        return (Remark("empty_heatmap", "no part of the image speaks for what was asked; there is no heat"),)
+        return (AnswerWarning("empty_heatmap", "no part of the image speaks for what was asked; there is no heat"),)
     if spec is None or method not in spec.heat:
         return ()
-    return tuple(caution for caution in _heat(spec, method, heatmap.values) if caution is not None)
+    return tuple(warning for warning in _heat(spec, method, heatmap.values) if warning is not None)
 
 
-def _novel_image(manifest: Manifest, novelty: float) -> Remark | None:
+def _novel_image(manifest: Manifest, novelty: float) -> AnswerWarning | None:
     if manifest.novelty is None or novelty <= manifest.novelty.threshold:
         return None
-    return Remark(
+    return AnswerWarning(
         "novel_image",
         f"the image is unlike what the model was trained on: novelty {novelty:.3g}, threshold "
         f"{manifest.novelty.threshold:.3g}",
     )
 
 
-def _heat(spec: CautionSpec, method: str, values: Float32Array) -> list[Remark | None]:
+def _heat(spec: WarningThresholds, method: str, values: Float32Array) -> list[AnswerWarning | None]:
     limits, share, spread = spec.heat[method], border_share(values), diffuseness(values)
     usual = f"of the training films' {method} maps for their predicted class"
     return [
-        Remark(
+        AnswerWarning(
             "border_heat",
             f"{share:.0%} of the heat lies in the outer ring of cells; in {spec.quantile:.0%} {usual} it is at most "
             f"{limits.border_heat:.0%}",
         )
         if share > limits.border_heat
         else None,
-        Remark(
+        AnswerWarning(
             "diffuse_heat",
             f"the heat is spread out: its entropy is {spread:.3f} of the highest possible; in {spec.quantile:.0%} "
             f"{usual} it is at most {limits.diffuse_heat:.3f}",
@@ -91,11 +113,11 @@ def _heat(spec: CautionSpec, method: str, values: Float32Array) -> list[Remark |
     ]
 
 
-def _low_margin(spec: CautionSpec | None, probabilities: Sequence[float]) -> Remark | None:
+def _low_margin(spec: WarningThresholds | None, probabilities: Sequence[float]) -> AnswerWarning | None:
     found = margin(probabilities)
     if found is None or spec is None or spec.low_margin is None or found >= spec.low_margin:
         return None
-    return Remark(
+    return AnswerWarning(
         "low_margin",
         f"the two best classes are {found:.3f} apart; for {spec.quantile:.0%} of the training films they are at least "
         f"{spec.low_margin:.3f} apart",

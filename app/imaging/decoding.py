@@ -23,7 +23,7 @@ from app.imaging.headers import (
     sniff,
     webp_size,
 )
-from app.imaging.picture import Picture, Remark
+from app.imaging.picture import AnswerWarning, Picture
 
 # Pillow's own limit is one global for the process and ends in a warning; `decode` checks the caller's, before decoding.
 Image.MAX_IMAGE_PIXELS = None
@@ -51,8 +51,10 @@ _DAMAGE = (
     OverflowError,
     struct.error,
 )
-_FIRST_FRAME = Remark("first_frame_only", "the image has several frames or pages; this answer is about the first")
-_RANGE_UNUSED = Remark(
+_FIRST_FRAME = AnswerWarning(
+    "first_frame_only", "the image has several frames or pages; this answer is about the first"
+)
+_RANGE_UNUSED = AnswerWarning(
     "range_unused",
     "the values fill less than a sixteenth of their 16 bits, so the film came out nearly black: scale them to 0..65535",
 )
@@ -62,7 +64,7 @@ def decode(data: bytes, *, max_pixels: int, frame: int | None = None) -> Picture
     """Decode an encoded image, chosen by its magic bytes, to 8-bit pixels, upright.
 
     16-bit grey is scaled by the type's range (65535 becomes 255), 12-bit JPEG and TIFF likewise (4095 becomes 255); an
-    alpha channel is dropped; of several frames the first is taken, and a remark says so. DICOM is shown as its header
+    alpha channel is dropped; of several frames the first is taken, and a warning says so. DICOM is shown as its header
     says (`app.imaging.dicom.presentation`).
 
     Args:
@@ -108,11 +110,11 @@ def _decode(data: bytes, name: str, max_pixels: int, *, several: bool) -> Pictur
     with Image.open(io.BytesIO(data), formats=[name]) as image:
         check_size(*image.size, max_pixels)
         animated = name in ("PNG", "WEBP") and getattr(image, "is_animated", False)
-        remarks = [_FIRST_FRAME] if several or animated else []
+        warnings = [_FIRST_FRAME] if several or animated else []
         pixels = _eight_bit(image)
         if _fills_little(image):
-            remarks.append(_RANGE_UNUSED)
-        return Picture(_upright(pixels, image), name, tuple(remarks))
+            warnings.append(_RANGE_UNUSED)
+        return Picture(_upright(pixels, image), name, tuple(warnings))
 
 
 def _upright(pixels: Image.Image, original: Image.Image) -> Image.Image:

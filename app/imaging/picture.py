@@ -8,7 +8,7 @@ from PIL import Image
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class AnswerWarning:
     """Something that a reader of the answer has to know: `code` for programs, `detail` for people.
 
     `detail` never quotes what stood in a header: it may name a patient.
@@ -40,7 +40,7 @@ class Picture:
 
     image: Image.Image
     format: str
-    remarks: tuple[Remark, ...] = ()
+    warnings: tuple[AnswerWarning, ...] = ()
     facts: HeaderFacts | None = None
 
     @property

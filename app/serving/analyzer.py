@@ -19,9 +19,8 @@ from app.explain.cams import Heatmap, HeatmapSeries, cam_method, normalise, norm
 from app.explain.faithfulness import Faithfulness, judge, plan
 from app.explain.provenance import Receipt, receipt, target_of
 from app.explain.question import Question
-from app.explain.warnings import cautions, heat_cautions
+from app.explain.warnings import header_warnings, heatmap_warnings, prediction_warnings
 from app.imaging.decoding import decode, to_input
-from app.imaging.dicom.reader import contradictions
 from app.imaging.geometry import seen_region
 from app.imaging.overlay import Overlay, reduced, render
 from app.serving.answers import Explanation, Novelty, Original, Prediction
@@ -132,7 +131,7 @@ class Analyzer:
             overlay=maps.overlay,
             faithfulness=await self._faithfulness(exposure, maps.heatmap, question, explained) if judged else None,
             receipt=maps.receipt,
-            warnings=(*prediction.warnings, *heat_cautions(manifest, question.method, maps.heatmap)),
+            warnings=(*prediction.warnings, *heatmap_warnings(manifest, question.method, maps.heatmap)),
         )
 
     async def secondary_capture(self, data: bytes, explanation: Explanation, *, frame: int | None = None) -> bytes:
@@ -168,8 +167,8 @@ class Analyzer:
         with self._telemetry.stage("decode"):
             picture = decode(data, max_pixels=self._limits.max_pixels, frame=frame)
             pixels = to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
-            remarks = (*picture.remarks, *(contradictions(picture.facts, spec.expects) if picture.facts else ()))
-            original = Original(picture.width, picture.height, picture.format, remarks)
+            warnings = (*picture.warnings, *(header_warnings(picture.facts, spec.expects) if picture.facts else ()))
+            original = Original(picture.width, picture.height, picture.format, warnings)
             return _Exposure(original, pixels, reduced(picture.image, self._limits.max_overlay_side))
 
     def _mapped(
@@ -241,7 +240,7 @@ class Analyzer:
             original=original,
             probabilities=dict(zip(manifest.classes, probabilities, strict=True)),
             novelty=None if spec is None else Novelty(float(row.novelty), spec.threshold),
-            warnings=(*original.remarks, *cautions(manifest, probabilities, float(row.novelty))),
+            warnings=(*original.warnings, *prediction_warnings(manifest, probabilities, float(row.novelty))),
         )
         which = (manifest.name, str(manifest.version))
         self._telemetry.metrics.predictions.labels(*which, prediction.label).inc()

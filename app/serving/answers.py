@@ -8,7 +8,7 @@ from app.explain.cams import Heatmap, HeatmapSeries
 from app.explain.faithfulness import Faithfulness
 from app.explain.provenance import Receipt
 from app.imaging.overlay import Overlay
-from app.imaging.picture import Remark
+from app.imaging.picture import AnswerWarning
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Original:
     width: int
     height: int
     format: str
-    remarks: tuple[Remark, ...] = ()
+    warnings: tuple[AnswerWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Prediction:
     original: Original
     probabilities: dict[str, float]
     novelty: Novelty | None
-    warnings: tuple[Remark, ...] = ()
+    warnings: tuple[AnswerWarning, ...] = ()
 
     @property
     def label(self) -> str:
@@ -75,7 +75,7 @@ class Explanation:
     overlay: Overlay
     faithfulness: Faithfulness | None
     receipt: Receipt
-    warnings: tuple[Remark, ...]
+    warnings: tuple[AnswerWarning, ...]
 
     @property
     def question(self) -> str:

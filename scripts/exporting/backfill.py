@@ -14,7 +14,7 @@ def amend(entry: Path, data: Path | None = None, expects: Expectation = ANYTHING
     """Examine the artefact `entry`, an older one that lacks it or one whose examination has changed, and reseal it.
 
     Every file is verified before; of the artefact only `manifest.json` and the golden cases are written, the manifest
-    last and at once. With `data`, the folder that the model was trained on, thresholds for cautions are measured;
+    last and at once. With `data`, the folder that the model was trained on, thresholds for warnings are measured;
     `expects`, unless it is anything, replaces what a DICOM header is expected to say.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What an artefact carries so that it can be doubted: golden cases, a sanity check, thresholds for cautions."""
+"""What an artefact carries so that it can be doubted: golden cases, a sanity check, thresholds for warnings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact.manifest import CautionSpec, HeatThresholds, Manifest, SanitySpec, SelfTestSpec
+from app.artifact.manifest import HeatThresholds, Manifest, SanitySpec, SelfTestSpec, WarningThresholds
 from app.artifact.runtimes.base import Evidence, Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.explain.cams import METHODS, normalise
@@ -57,7 +57,7 @@ def record(runtime: Runtime) -> Golden:
     return answers(runtime, images, np.eye(classes, dtype=np.float32)[predicted])
 
 
-def thresholds(runtime: Runtime, pixels: UInt8Array) -> CautionSpec:
+def thresholds(runtime: Runtime, pixels: UInt8Array) -> WarningThresholds:
     """Where answers to training films `[N, H, W, C]` begin to be unusual: quantiles, for each CAM method its own.
 
     Of more than `FILMS` films that many are drawn.
@@ -75,7 +75,7 @@ def thresholds(runtime: Runtime, pixels: UInt8Array) -> CautionSpec:
                 if not heatmap.empty:
                     figures[name].append((border_share(heatmap.values), diffuseness(heatmap.values)))
     known = [value for value in margins if value is not None]
-    return CautionSpec(
+    return WarningThresholds(
         quantile=QUANTILE,
         films=len(pixels),
         low_margin=float(np.quantile(known, 1 - QUANTILE)) if known else None,
@@ -129,7 +129,7 @@ def sanity(entry: Path) -> SanitySpec:
 def examined(entry: Path, training_images: UInt8Array | None = None) -> Manifest:
     """Write the golden cases into the sealed `entry`; returns its manifest with them, to be sealed again.
 
-    With `training_images` `[N, H, W, C]` thresholds for cautions are measured too; without, those that the manifest
+    With `training_images` `[N, H, W, C]` thresholds for warnings are measured too; without, those that the manifest
     has are kept.
 
     Raises:

@@ -42,7 +42,7 @@ class Package:
 
     `reference` maps uint8 images `[B, H, W, C]` to the probabilities `[B, classes]` that the SavedModel must
     reproduce. A trunk with a second output gives the novelty score `[B]` there, and `novelty` says what it is; both or
-    none. On `training_images`, uint8 `[N, H, W, C]`, the thresholds for cautions are measured; they are not kept.
+    none. On `training_images`, uint8 `[N, H, W, C]`, the thresholds for warnings are measured; they are not kept.
     `judge` is given the finished entry before it is published, may add a report to it, and returns the manifest's
     `metrics`.
     """

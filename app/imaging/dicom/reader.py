@@ -1,4 +1,4 @@
-"""DICOM objects: reading their headers within bounds, their pixels, and whether they are what a model was made for.
+"""DICOM objects: their headers, read within bounds, and their pixels.
 
 Only the elements that are asked for are read. Those of the patient are not among them, so that nothing of a patient
 can reach an answer or a log.
@@ -30,12 +30,11 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from app.artifact.manifest import Expectation
 from app.errors import CorruptImageError, QuestionError, UnsupportedImageError
 from app.imaging.dicom import presentation
 from app.imaging.dicom.codecs import check_codestream, plugin_for
 from app.imaging.headers import check_size
-from app.imaging.picture import HeaderFacts, Picture, Remark
+from app.imaging.picture import HeaderFacts, Picture
 
 # pydicom tells its log and its warnings what it read, and that may be a patient's name.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
@@ -244,20 +243,3 @@ def _is_long(header: Dataset, keyword: str) -> bool:
     """Whether the items of a sequence, which are parsed only when they are looked at, would take long."""
     raw = header.get_item(keyword)
     return raw.is_raw and raw.value is not None and len(raw.value) > _MAX_CODES_BYTES
-
-
-def contradictions(facts: HeaderFacts, expectation: Expectation) -> tuple[Remark, ...]:
-    """What in an image's header speaks against asking the model about it; what the header leaves out does not."""
-    said = (
-        ("modality", facts.modality, expectation.modality),
-        ("body part", facts.body_part, expectation.body_part),
-        ("view", facts.view, expectation.view),
-    )
-    return tuple(
-        Remark(
-            f"unexpected_{name.replace(' ', '_')}",
-            f"by its header the image has another {name} than the model was made for: {', '.join(expected)}",
-        )
-        for name, found, expected in said
-        if found is not None and expected and found not in expected
-    )

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from app.artifact.manifest import CautionSpec, HeatThresholds, Manifest, SanitySpec, SelfTestSpec, read_manifest
+from app.artifact.manifest import HeatThresholds, Manifest, SanitySpec, SelfTestSpec, WarningThresholds, read_manifest
 from app.artifact.store import find_artifact, model_names, model_versions, new_version, seal, verify_files
 from app.errors import ArtifactNotFoundError, DigestMismatchError, ManifestError
 from tests.doubles import manifest
@@ -173,7 +173,7 @@ def test_an_examination_survives_the_file(tmp_path):
     """Thresholds, self-test and sanity outcome come back as they were written."""
     heat = {"gradcam": HeatThresholds(border_heat=0.4, diffuse_heat=0.9)}
     found = {
-        "cautions": CautionSpec(quantile=0.95, films=7, low_margin=0.1, heat=heat),
+        "cautions": WarningThresholds(quantile=0.95, films=7, low_margin=0.1, heat=heat),
         "self_test": SelfTestSpec(file="golden.npz", cases=4, probability_tolerance=0.005, relative_tolerance=0.02),
         "sanity": SanitySpec(cases=4, correlations=(0.3, -0.1), control=(1.0, 1.0), limit=0.5),
     }

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from app.artifact.manifest import CautionSpec, HeatThresholds, NoveltySpec
+from app.artifact.manifest import HeatThresholds, NoveltySpec, WarningThresholds
 from app.explain.cams import Heatmap
-from app.explain.warnings import border_share, cautions, diffuseness, heat_cautions, margin
+from app.explain.warnings import border_share, diffuseness, heatmap_warnings, margin, prediction_warnings
 from tests.doubles import manifest
 
-SPEC = CautionSpec(
+SPEC = WarningThresholds(
     quantile=0.95, films=40, low_margin=0.1, heat={"gradcam": HeatThresholds(border_heat=0.5, diffuse_heat=0.6)}
 )
 CALM = manifest(novelty=NoveltySpec(method="m", threshold=1.0)).model_copy(update={"cautions": SPEC})
@@ -27,7 +27,7 @@ CENTRE = heat((2, 2, 1.0))
 
 
 def codes(*, heatmap=CENTRE, probabilities=(0.7, 0.2, 0.1), novelty=0.5, method="gradcam", model=CALM):
-    said = (*cautions(model, probabilities, novelty), *heat_cautions(model, method, heatmap))
+    said = (*prediction_warnings(model, probabilities, novelty), *heatmap_warnings(model, method, heatmap))
     return [caution.code for caution in said]
 
 
@@ -52,7 +52,7 @@ def test_the_margin_is_that_of_the_two_best():
     assert margin([1.0]) is None
 
 
-def test_an_answer_like_those_of_the_training_films_has_no_cautions():
+def test_an_answer_like_those_of_the_training_films_has_no_warnings():
     """Nothing is cried without a reason."""
     assert codes() == []
 
@@ -80,8 +80,8 @@ def test_a_value_at_its_threshold_is_none_to_doubt():
 def test_all_cautions_that_apply_are_given_with_their_figures():
     """In a fixed order, and the detail names the value and the threshold."""
     found = (
-        *cautions(CALM, (0.4, 0.35, 0.25), 2.0),
-        *heat_cautions(CALM, "gradcam", Heatmap(np.ones((5, 5), np.float32), 1.0)),
+        *prediction_warnings(CALM, (0.4, 0.35, 0.25), 2.0),
+        *heatmap_warnings(CALM, "gradcam", Heatmap(np.ones((5, 5), np.float32), 1.0)),
     )
     assert [caution.code for caution in found] == ["novel_image", "low_margin", "border_heat", "diffuse_heat"]
     assert "2, threshold 1" in found[0].detail

@@ -246,7 +246,7 @@ def test_a_film_is_the_same_in_every_lossless_container(name):
     for channels in (1, 3):
         size = {"width": 16, "height": 16, "channels": channels, "fit": "crop"}
         assert (to_input(picture, **size) == to_input(reference, **size)).all()
-    assert picture.remarks == ()
+    assert picture.warnings == ()
 
 
 def pages(kind, **options):
@@ -259,8 +259,8 @@ def test_of_several_frames_the_first_is_taken_and_that_is_said(kind, options):
     """An animation, or the pages of a scan; no other can be chosen."""
     picture = decode(pages(kind, **options), max_pixels=LIMIT)
     assert (np.asarray(picture.image.convert("L")) == noise(20, 30, seed=0)).all()
-    assert [remark.code for remark in picture.remarks] == ["first_frame_only"]
-    assert decode(pages(kind, **options), max_pixels=LIMIT, frame=1).remarks == picture.remarks
+    assert [warning.code for warning in picture.warnings] == ["first_frame_only"]
+    assert decode(pages(kind, **options), max_pixels=LIMIT, frame=1).warnings == picture.warnings
     with pytest.raises(QuestionError, match="frame 2"):
         decode(pages(kind, **options), max_pixels=LIMIT, frame=2)
 
@@ -327,4 +327,4 @@ def test_a_film_that_leaves_its_range_empty_is_remarked():
     """Twelve bits in sixteen come out nearly black: the file doesn't say that they are twelve."""
     picture = decode(encoded(Image.fromarray(np.array([[0, 4095]], np.uint16))), max_pixels=LIMIT)
     assert np.asarray(picture.image).tolist() == [[0, 16]]
-    assert [remark.code for remark in picture.remarks] == ["range_unused"]
+    assert [warning.code for warning in picture.warnings] == ["range_unused"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from app.artifact.manifest import CautionSpec, HeatThresholds, NoveltySpec
+from app.artifact.manifest import HeatThresholds, NoveltySpec, WarningThresholds
 from app.explain.cams import METHODS
 from app.explain.faithfulness import cost
 from app.main import create_app
@@ -95,7 +95,7 @@ def test_every_class_is_answered_from_one_pass(counted, counter):
 
 def test_warnings_need_thresholds():
     """A model that has them warns, in `/predict` of what needs no heat; one that has none says so in `/models`."""
-    spec = CautionSpec(
+    spec = WarningThresholds(
         quantile=0.95, films=40, low_margin=0.9, heat={"gradcam": HeatThresholds(border_heat=0.1, diffuse_heat=0.5)}
     )
     facts = manifest(novelty=NoveltySpec(method="brightness", threshold=0.5)).model_copy(update={"cautions": spec})

@@ -8,7 +8,7 @@ from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import seal, verify_files
 from app.errors import SelfTestError
 from app.explain.cams import METHODS, gradcam, normalise
-from app.explain.warnings import border_share, cautions, diffuseness, heat_cautions, margin
+from app.explain.warnings import border_share, diffuseness, heatmap_warnings, margin, prediction_warnings
 from app.serving.self_test import examine, read_golden
 from scripts.exporting.golden_cases import CASES, FILMS, EdgeDetector, golden_pictures, thresholds
 from scripts.exporting.keras_files import export
@@ -98,7 +98,7 @@ def test_thresholds_are_quantiles_of_the_training_films(runtime_of):
     assert set(spec.heat) <= set(METHODS)
     model = runtime.manifest.model_copy(update={"cautions": spec})
     close = [
-        (*cautions(model, probabilities.tolist(), 0.0), *heat_cautions(model, "gradcam", one))
+        (*prediction_warnings(model, probabilities.tolist(), 0.0), *heatmap_warnings(model, "gradcam", one))
         for one, probabilities in zip(maps, evidence.probabilities, strict=True)
     ]
     assert sum(any(c.code == "low_margin" for c in found) for found in close) == 2
