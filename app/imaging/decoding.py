@@ -9,18 +9,17 @@ import numpy as np
 from PIL import Image
 
 from app.arrays import UInt8Array
-from app.errors import CorruptImageError, NoImageError, QuestionError, UnsupportedImageError
+from app.errors import CorruptImageError, QuestionError, UnsupportedImageError
 from app.imaging.dicom.codecs import decode_jpeg
 from app.imaging.dicom.reader import decode_dicom
 from app.imaging.geometry import Fit, seen_region
 from app.imaging.headers import (
-    FORMATS,
+    EncodedImage,
     check_size,
     exif_orientation,
     first_gif_frame,
     first_tiff_page,
     jpeg_frame,
-    sniff,
     webp_size,
 )
 from app.imaging.picture import AnswerWarning, Picture
@@ -60,31 +59,25 @@ _RANGE_UNUSED = AnswerWarning(
 )
 
 
-def decode(data: bytes, *, max_pixels: int, frame: int | None = None) -> Picture:
-    """Decode an encoded image, chosen by its magic bytes, to 8-bit pixels, upright.
+def decode(image: EncodedImage, *, max_pixels: int, frame: int | None = None) -> Picture:
+    """Decode an image file to 8-bit pixels, upright.
 
     16-bit grey is scaled by the type's range (65535 becomes 255), 12-bit JPEG and TIFF likewise (4095 becomes 255); an
     alpha channel is dropped; of several frames the first is taken, and a warning says so. DICOM is shown as its header
     says (`app.imaging.dicom.presentation`).
 
     Args:
-        data: the whole file.
+        image: the whole file.
         max_pixels: how many pixels the image, or one frame of it, may have.
         frame: which frame of a DICOM object, from 1; None where there is only one.
 
     Raises:
-        NoImageError: `data` is empty.
-        UnsupportedImageError: the magic bytes name no supported format, or the pixels are of a kind that has no
-            known range.
+        UnsupportedImageError: the pixels are of a kind that has no known range.
         ImageTooLargeError: the header announces more than `max_pixels` pixels; nothing is decoded then.
         QuestionError: there is no such `frame`, or a DICOM object has several and `frame` is None.
         CorruptImageError: the image is truncated, damaged or has no pixels.
     """
-    if not data:
-        raise NoImageError("the request holds no image: it is empty")
-    name = sniff(data)
-    if name is None:
-        raise UnsupportedImageError(f"not an image of a supported kind; send one of {', '.join(FORMATS)}")
+    data, name = image.data, image.format
     if name == "DICOM":
         return decode_dicom(data, max_pixels=max_pixels, frame=frame)
     if frame not in (None, 1):

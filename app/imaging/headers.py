@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from app.errors import CorruptImageError, ImageTooLargeError
+from app.errors import CorruptImageError, ImageTooLargeError, NoImageError, UnsupportedImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "DICOM")
 
@@ -34,6 +34,29 @@ _MAX_GIF_SECTIONS = 1_000
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _TILE_SIDES = (322, 323)
 _EXIF_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """An image file: all its bytes, and its format, one of `FORMATS`."""
+
+    data: bytes
+    format: str
+
+
+def identify(data: bytes) -> EncodedImage:
+    """`data` as an image file of the format that its first bytes announce; whether it is intact is not known yet.
+
+    Raises:
+        NoImageError: `data` is empty.
+        UnsupportedImageError: the first bytes announce no supported format.
+    """
+    if not data:
+        raise NoImageError("the request holds no image: it is empty")
+    name = sniff(data)
+    if name is None:
+        raise UnsupportedImageError(f"not an image of a supported format; send one of {', '.join(FORMATS)}")
+    return EncodedImage(data, name)
 
 
 def sniff(data: bytes) -> str | None:

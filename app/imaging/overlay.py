@@ -1,65 +1,33 @@
-"""Pixels and a heatmap to an encoded picture."""
+"""Pixels and a heatmap to a picture."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import resources
 
 import numpy as np
-from matplotlib import colormaps
 from PIL import Image
 
 from app.arrays import Float32Array, UInt8Array
 from app.errors import UnknownNameError
+from app.imaging.encoders import PICTURE_FORMATS
 from app.imaging.geometry import Region
-from app.imaging.png import png
 
 COLORMAPS = ("jet", "turbo", "viridis", "inferno", "magma", "plasma", "cividis", "hot", "gray")
 
 
-def _by_pillow(kind: str, **options: int) -> Callable[[Image.Image], bytes]:
-    def encode(image: Image.Image) -> bytes:
-        buffer = io.BytesIO()
-        image.save(buffer, format=kind, **options)
-        return buffer.getvalue()
-
-    return encode
-
-
-_ENCODERS: dict[str, Callable[[Image.Image], bytes]] = {
-    "png": lambda image: png(np.asarray(image)),
-    "jpeg": _by_pillow("JPEG", quality=90),
-    "webp": _by_pillow("WEBP", quality=90, method=0),
-}
-FORMATS = tuple(_ENCODERS)
 _BAND = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Overlay:
-    """An encoded picture: its `media_type` as in HTTP, the RGB `picture` itself, and the file's `data`."""
-
-    media_type: str
-    picture: Image.Image
-    data: bytes
-
-    @property
-    def width(self) -> int:
-        return self.picture.width
-
-    @property
-    def height(self) -> int:
-        return self.picture.height
-
-
-@dataclass(frozen=True, slots=True)
 class Style:
-    """How an overlay is drawn: `format` one of `FORMATS`, `colormap` one of `COLORMAPS`, `alpha` 0..1.
+    """How an overlay looks: `format` one of `PICTURE_FORMATS`, `colormap` one of `COLORMAPS`, `alpha` 0..1.
 
     Raises:
-        UnknownNameError: a format or colormap that there isn't.
+        UnknownNameError: there is no such format or colormap.
     """
 
     format: str = "png"
@@ -67,14 +35,16 @@ class Style:
     colormap: str = "jet"
 
     def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            raise UnknownNameError("format", self.format, FORMATS)
+        if self.format not in PICTURE_FORMATS:
+            raise UnknownNameError("format", self.format, PICTURE_FORMATS)
         if self.colormap not in COLORMAPS:
             raise UnknownNameError("colormap", self.colormap, COLORMAPS)
 
 
-def render(image: Image.Image, heatmap: Float32Array, region: Region, style: Style, *, max_side: int) -> Overlay:
-    """Lay `heatmap` over `image` and encode the result.
+def draw_overlay(
+    image: Image.Image, heatmap: Float32Array, region: Region, style: Style, *, max_side: int
+) -> Image.Image:
+    """`heatmap` laid over `image`, a picture of mode `RGB`.
 
     overlay = (1 - alpha)·image + alpha·colormap(heatmap), per channel in 0..255, inside the region that the network
     saw; outside of it the image stays as it is. Nothing is rescaled per image.
@@ -83,7 +53,7 @@ def render(image: Image.Image, heatmap: Float32Array, region: Region, style: Sty
         image: mode `L` or `RGB`, the original.
         heatmap: `[h, w]`, 0..1; its cells share `region` evenly, sampled bilinearly at half-pixel centres.
         region: what the network saw, in pixels of `image`; may reach outside of it (padding).
-        style: format, strength and colours.
+        style: strength and colours; the format decides nothing here.
         max_side: the longest side of the overlay in pixels; a larger image is reduced, its aspect kept.
     """
     canvas = reduced(image, max_side)
@@ -93,17 +63,19 @@ def render(image: Image.Image, heatmap: Float32Array, region: Region, style: Sty
     if picture.size != canvas.size:
         patch, picture = picture, canvas.convert("RGB")
         picture.paste(patch, window)
-    return Overlay(f"image/{style.format}", picture, _ENCODERS[style.format](picture))
+    return picture
 
 
 def colours(colormap: str) -> Float32Array:
     """The 256 colours of `colormap`, float32 `[256, 3]`, RGB in 0..255, from cold to hot."""
-    return _table(colormap)
+    return _tables()[colormap]
 
 
-@lru_cache(maxsize=len(COLORMAPS))
-def _table(colormap: str) -> Float32Array:
-    return (colormaps[colormap](np.arange(256))[:, :3] * 255).astype(np.float32)
+@cache
+def _tables() -> dict[str, Float32Array]:
+    """Matplotlib's colours, to a thousandth of a step; the web page reads the same file."""
+    text = (resources.files("app.imaging") / "colormaps" / "colormaps.json").read_text(encoding="ascii")
+    return {name: np.array(table, np.float32) for name, table in json.loads(text).items()}
 
 
 def _blended(image: Image.Image, heat: UInt8Array, style: Style) -> Image.Image:

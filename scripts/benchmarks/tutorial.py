@@ -16,6 +16,7 @@ from PIL import Image
 from app.artifact.manifest import read_manifest
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.imaging.decoding import decode, to_input
+from app.imaging.headers import identify
 from scripts.errors import ScriptError
 from scripts.networks.backbones import BACKBONES, build_network
 from scripts.networks.layers import LungGate
@@ -36,7 +37,7 @@ def tutorial(entry: Path) -> Callable[[bytes], bytes]:
     spec = manifest.input
 
     def explain(data: bytes) -> bytes:
-        picture = decode(data, max_pixels=64_000_000)
+        picture = decode(identify(data), max_pixels=64_000_000)
         pixels = to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
         image = pixels[None].astype(np.float32)
         model.predict(image, verbose=0)

@@ -155,8 +155,8 @@ async function inquire(film, words) {
 
 async function answered(film, signal) {
   if (!state.facts) await start(signal);
-  // The film comes once and lossless; for later questions about it the smallest picture will do, as it is not shown.
-  const parameters = { ...question(), alpha: 0, format: film.pixels ? "jpeg" : "png" };
+  // The film comes once and lossless; later questions about it need no picture, as the page draws for itself.
+  const parameters = { ...question(), ...(film.pixels ? { overlay: false } : { alpha: 0, format: "png" }) };
   const answer = await askJson("explain", { parameters, film, signal });
   const pixels = film.pixels ?? (await pixelsOf(answer.explanation.overlay));
   if (!signal.aborted && !answers(answer)) await meet(signal); // another version has taken over since

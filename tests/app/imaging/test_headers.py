@@ -14,6 +14,7 @@ from app.imaging.headers import (
     exif_orientation,
     first_gif_frame,
     first_tiff_page,
+    identify,
     jpeg2000_size,
     jpeg_frame,
     sniff,
@@ -131,7 +132,7 @@ def test_a_gif_picture_larger_than_its_screen_is_counted():
     start = data.index(b"\x2c", 13 + 768)
     data[start + 5 : start + 9] = struct.pack("<HH", 60_000, 60_000)
     with pytest.raises(ImageTooLargeError, match="60000 x 60000"):
-        decode(bytes(data), max_pixels=LIMIT)
+        decode(identify(bytes(data)), max_pixels=LIMIT)
 
 
 def tiff(*entries: tuple[int, int, int, int], link: int = 0) -> bytes:
@@ -202,4 +203,4 @@ def test_an_orientation_that_can_not_be_read_says_nothing(block):
 def test_a_dicom_object_in_a_tiff_is_the_dicom_object():
     """Its preamble may be the head of a TIFF, for readers that know no DICOM."""
     data = b"II*\0" + dicom(noise(20, 30))[4:]
-    assert decode(data, max_pixels=LIMIT).format == "DICOM"
+    assert decode(identify(data), max_pixels=LIMIT).format == "DICOM"

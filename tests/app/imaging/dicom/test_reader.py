@@ -33,6 +33,7 @@ from app.errors import CorruptImageError, ImageTooLargeError, InputError, Questi
 from app.explain.warnings import header_warnings
 from app.imaging.decoding import decode
 from app.imaging.dicom.reader import decode_dicom, read_header
+from app.imaging.headers import identify
 from app.imaging.picture import HeaderFacts
 from tests.dicoms import PATIENT, dicom, header, packaged, written
 from tests.pictures import noise
@@ -43,7 +44,7 @@ LOSSLESS = [*NATIVE, RLELossless, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless,
 
 
 def shown(data: bytes, **options) -> np.ndarray:
-    return np.asarray(decode(data, max_pixels=options.pop("max_pixels", LIMIT), **options).image)
+    return np.asarray(decode(identify(data), max_pixels=options.pop("max_pixels", LIMIT), **options).image)
 
 
 def film(bits: int, *, signed: bool = False) -> np.ndarray:
@@ -178,7 +179,7 @@ def test_bits_above_the_stored_ones_are_no_part_of_the_value():
 )
 def test_pixels_become_square(element, value, size):
     """(width, height): the coarser direction is resampled to the finer."""
-    picture = decode(dicom(noise(20, 30), **{element: value}), max_pixels=LIMIT)
+    picture = decode(identify(dicom(noise(20, 30), **{element: value})), max_pixels=LIMIT)
     assert (picture.width, picture.height) == size
 
 
@@ -186,13 +187,13 @@ def test_one_of_several_frames_has_to_be_named():
     """A refusal says how many there are."""
     data = packaged("OBXXXX1A_2frame.dcm")
     with pytest.raises(QuestionError, match="2 frames"):
-        decode(data, max_pixels=LIMIT)
+        decode(identify(data), max_pixels=LIMIT)
     first, second = (shown(data, frame=frame) for frame in (1, 2))
     assert (first == shown(packaged("OBXXXX1A.dcm"))).all()
     assert first.shape == second.shape
     for frame in (0, 3):
         with pytest.raises(QuestionError, match="has 2"):
-            decode(data, max_pixels=LIMIT, frame=frame)
+            decode(identify(data), max_pixels=LIMIT, frame=frame)
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless])
@@ -223,11 +224,11 @@ def test_a_file_without_its_preamble_is_read():
 def test_pixels_are_counted_before_they_are_decoded():
     """By the header, after resampling too."""
     data = dicom(noise(20, 30), PixelSpacing=[0.2, 0.1])
-    assert decode(data, max_pixels=1200).height == 40
+    assert decode(identify(data), max_pixels=1200).height == 40
     with pytest.raises(ImageTooLargeError):
-        decode(data, max_pixels=1199)
+        decode(identify(data), max_pixels=1199)
     with pytest.raises(ImageTooLargeError, match="65535 x 65535"):
-        decode(dicom(noise(20, 30), Rows=65535, Columns=65535), max_pixels=64_000_000)
+        decode(identify(dicom(noise(20, 30), Rows=65535, Columns=65535)), max_pixels=64_000_000)
 
 
 @pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless])
@@ -238,7 +239,7 @@ def test_a_frame_larger_than_its_header_says_is_refused(syntax):
     dataset.PixelData = pydicom.dcmread(pydicom.filebase.DicomBytesIO(data)).PixelData
     dataset["PixelData"].is_undefined_length = True
     with pytest.raises(CorruptImageError, match="300 x 200"):
-        decode(written(dataset), max_pixels=LIMIT)
+        decode(identify(written(dataset)), max_pixels=LIMIT)
 
 
 def test_run_lengths_can_not_outgrow_the_image():
@@ -247,7 +248,7 @@ def test_run_lengths_can_not_outgrow_the_image():
     dataset.PixelData = encapsulate([struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\0" * 100_000])
     dataset["PixelData"].is_undefined_length = True
     with pytest.raises(CorruptImageError):
-        decode(written(dataset), max_pixels=LIMIT)
+        decode(identify(written(dataset)), max_pixels=LIMIT)
 
 
 def test_a_deflated_object_can_not_outgrow_the_limit():
@@ -257,7 +258,7 @@ def test_a_deflated_object_can_not_outgrow_the_limit():
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     bomb = data[:start] + packer.compress(b"\0" * 200_000_000) + packer.flush()
     with pytest.raises(CorruptImageError, match="inflates"):
-        decode(bomb, max_pixels=LIMIT)
+        decode(identify(bomb), max_pixels=LIMIT)
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -270,14 +271,14 @@ def test_a_header_of_nothing_but_elements_is_refused(nested):
     start += dicom(noise(4, 4))[144 : 144 + struct.unpack("<I", start[140:144])[0]]
     for content in (sequence + element * 600_000 if nested else element * 600_000, sequence * 5_000):
         with pytest.raises(CorruptImageError):
-            decode(start + content, max_pixels=LIMIT)
+            decode(identify(start + content), max_pixels=LIMIT)
 
 
 @pytest.mark.parametrize("name", ["test-SR.dcm", "rtstruct.dcm", "waveform_ecg.dcm", "rtdose_1frame.dcm"])
 def test_what_is_no_picture_is_unsupported(name):
     """Reports, contours, curves, doses."""
     with pytest.raises(UnsupportedImageError):
-        decode(packaged(name), max_pixels=LIMIT)
+        decode(identify(packaged(name)), max_pixels=LIMIT)
 
 
 @pytest.mark.parametrize(
@@ -294,14 +295,14 @@ def test_truncated_frames_are_corrupt(syntax, kept):
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     dataset.PixelData = encapsulate([frame[: int(len(frame) * kept)]])
     with pytest.raises(CorruptImageError):
-        decode(written(dataset), max_pixels=LIMIT)
+        decode(identify(written(dataset)), max_pixels=LIMIT)
 
 
 @pytest.mark.parametrize("name", ["MR_truncated.dcm", "emri_small_jpeg_2k_lossless_too_short.dcm"])
 def test_truncated_objects_are_corrupt(name):
     """Compressed or not."""
     with pytest.raises(CorruptImageError):
-        decode(packaged(name), max_pixels=LIMIT)
+        decode(identify(packaged(name)), max_pixels=LIMIT)
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless])
@@ -334,7 +335,7 @@ def test_nothing_of_a_patient_is_said_or_logged(broken, caplog, recwarn, capfd):
     with pydicom.config.disable_value_validation():
         data = dicom(noise(8, 8), **broken)
     try:
-        said = repr(decode(data, max_pixels=LIMIT))
+        said = repr(decode(identify(data), max_pixels=LIMIT))
     except InputError as error:
         said = f"{error} {error.__cause__!r}"
     said += caplog.text + "".join(str(warning.message) for warning in recwarn) + "".join(capfd.readouterr())
@@ -350,9 +351,9 @@ def test_only_what_is_asked_for_is_read():
 
 def test_the_header_says_what_kind_of_image_it_is():
     """In capitals; nothing where it is silent."""
-    assert decode(dicom(noise(8, 8)), max_pixels=LIMIT).facts == HeaderFacts("DX", "CHEST", "PA")
+    assert decode(identify(dicom(noise(8, 8))), max_pixels=LIMIT).facts == HeaderFacts("DX", "CHEST", "PA")
     silent = dicom(noise(8, 8), Modality="cr ", BodyPartExamined="", ViewPosition=None)
-    assert decode(silent, max_pixels=LIMIT).facts == HeaderFacts("CR", None, None)
+    assert decode(identify(silent), max_pixels=LIMIT).facts == HeaderFacts("CR", None, None)
 
 
 @pytest.mark.parametrize(
@@ -374,11 +375,11 @@ def test_codes_stand_where_terms_are_missing(region, view, expected):
 
     missing = {"BodyPartExamined": None, "ViewPosition": ""}
     data = dicom(noise(8, 8), AnatomicRegionSequence=coded(region), ViewCodeSequence=coded(view), **missing)
-    facts = decode(data, max_pixels=LIMIT).facts
+    facts = decode(identify(data), max_pixels=LIMIT).facts
     assert (facts.body_part, facts.view) == expected
-    assert decode(dicom(noise(8, 8), ViewCodeSequence=coded(view)), max_pixels=LIMIT).facts.view == "PA"
+    assert decode(identify(dicom(noise(8, 8), ViewCodeSequence=coded(view))), max_pixels=LIMIT).facts.view == "PA"
     many = dicom(noise(8, 8), AnatomicRegionSequence=coded(region) * 10_000, **missing)
-    assert decode(many, max_pixels=LIMIT).facts.body_part is None
+    assert decode(identify(many), max_pixels=LIMIT).facts.body_part is None
 
 
 CHEST = Expectation(modality=("CR", "DX"), body_part=("CHEST",), view=("PA", "AP"))
