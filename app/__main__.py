@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from app.api.server import Protocol, Server
 from app.errors import ArtifactError, SetupError
 from app.main import create_app
-from app.settings import Settings
+from app.settings import Settings, variable_of
 from app.telemetry.cores import available_cores
 from app.telemetry.logs import configure
 
@@ -26,7 +26,7 @@ def main() -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        faults = "; ".join(f"LIGHTBOX_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        faults = "; ".join(f"{variable_of(e['loc'])}: {e['msg']}" for e in error.errors())
         return _refused(f"the settings are refused: {faults}")
     configure(settings.log_level, settings.log_format)
     _prepare_tensorflow(settings)

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_PREFIX = "LIGHTBOX_"
+# Variables that have been renamed, the old name first. The old ones are still read.
+_RENAMED = {"LIGHTBOX_MAX_QUEUE": "LIGHTBOX_MAX_CONCURRENT_REQUESTS"}
+
+
+def renamed_variables() -> list[tuple[str, str]]:
+    """The variables of the environment that go by an old name, each with its new name."""
+    return [(old, new) for old, new in _RENAMED.items() if old in os.environ]
+
+
+def variable_of(location: Sequence[str | int]) -> str:
+    """The environment variable of a field, by the location that a `ValidationError` gives."""
+    name = "_".join(map(str, location)).upper()
+    return name if name.startswith(_PREFIX) else f"{_PREFIX}{name}"
 
 
 class Settings(BaseSettings):
     """Each field is the environment variable of its name, in capitals, with the prefix `LIGHTBOX_`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LIGHTBOX_", frozen=True, use_attribute_docstrings=True, protected_namespaces=()
+        env_prefix=_PREFIX,
+        frozen=True,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        populate_by_name=True,
     )
 
     model_store: Path = Path("model_store")
@@ -46,8 +67,10 @@ class Settings(BaseSettings):
     batch_window_ms: float = Field(2.0, ge=0, le=1000)
     """Milliseconds that a batch waits for images that are being decoded; a lone request never waits."""
 
-    max_queue: int = Field(64, ge=1)
-    """Requests that are answered at once; one more is refused with 503."""
+    max_concurrent_requests: int = Field(
+        64, ge=1, validation_alias=AliasChoices("LIGHTBOX_MAX_CONCURRENT_REQUESTS", "LIGHTBOX_MAX_QUEUE")
+    )
+    """Requests that are worked on at the same time; one more is refused with 503."""
 
     request_timeout_s: float = Field(30.0, gt=0)
     """Seconds from a request's first byte after which it is answered with 504."""

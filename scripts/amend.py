@@ -8,7 +8,7 @@ from pathlib import Path
 
 from app.errors import ArtifactError
 from scripts.errors import ScriptError
-from scripts.exporting.backfill import amend
+from scripts.exporting.backfill import backfill
 from scripts.exporting.expectations import add_expectations, expectation_of
 
 
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_expectations(parser)
     options = parser.parse_args(arguments)
     try:
-        manifest = amend(options.model, options.data, expectation_of(options))
+        manifest = backfill(options.model, options.data, expectation_of(options))
     except (ScriptError, ArtifactError) as error:
         print(f"amend: {error}", file=sys.stderr)
         return 1

@@ -15,8 +15,9 @@ from app.artifact.store import find_artifact
 from app.errors import LightboxError
 from app.explain.cams import METHODS
 from app.explain.question import Question
-from app.imaging.overlay import COLORMAPS, FORMATS, Style
-from scripts.batch.folder import _AT_ONCE, Plan, explain_folder
+from app.imaging.encoders import PICTURE_FORMATS
+from app.imaging.overlay import COLORMAPS, Style
+from scripts.batch.folder import CONCURRENT_IMAGES, FolderJob, explain_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,17 +31,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--class", dest="class_name", help="the class to explain; default: the predicted one")
     parser.add_argument("--against", help="explain why the class and not this one")
     parser.add_argument("--method", default="gradcam", choices=list(METHODS))
-    parser.add_argument("--format", default="jpeg", choices=FORMATS, help="of the overlays")
+    parser.add_argument("--format", default="jpeg", choices=PICTURE_FORMATS, help="of the overlays")
     parser.add_argument("--alpha", type=float, default=0.5)
     parser.add_argument("--colormap", default="jet", choices=COLORMAPS)
     parser.add_argument("--side", type=int, default=1024, help="longest side of an overlay in pixels")
-    parser.add_argument("--at-once", type=int, default=_AT_ONCE, help="films under way together")
+    parser.add_argument("--at-once", type=int, default=CONCURRENT_IMAGES, help="films under way together")
     options = parser.parse_args(arguments)
     if not options.folder.is_dir():
         parser.error(f"{options.folder} is no folder")
     style = Style(options.format, options.alpha, options.colormap)
-    question = Question(options.class_name, options.against, options.method, style=style)
-    plan = Plan(options.folder, options.out, question, options.side, options.at_once)
+    question = Question(options.class_name, options.against, options.method)
+    plan = FolderJob(options.folder, options.out, question, style, options.side, options.at_once)
     try:
         rows = explain_folder(plan, TensorFlowRuntime(find_artifact(options.store, options.model, options.version)))
     except LightboxError as error:

@@ -9,7 +9,7 @@ import numpy as np
 
 from app.arrays import Float32Array, UInt8Array
 from app.artifact.manifest import FeatureLayer, InputSpec, Manifest, NoveltySpec
-from app.artifact.runtimes.base import Evidence, Scores
+from app.artifact.runtimes.base import Evidence, Library, Scores
 from app.imaging.geometry import Fit
 
 
@@ -33,6 +33,7 @@ class BrightnessRuntime:
     """
 
     device = "CPU"
+    library = Library("arithmetic", "1.0")
 
     def __init__(self, manifest: Manifest | None = None) -> None:
         self.manifest = manifest or globals()["manifest"]()
@@ -57,6 +58,18 @@ class BrightnessRuntime:
 
     def _classes(self, images: UInt8Array) -> np.ndarray:
         return np.minimum(images.mean(axis=(1, 2, 3)) // 85.1, 2).astype(int)
+
+
+class RecordingRuntime(BrightnessRuntime):
+    """Keeps the `targets` that it is given, `[B, T, classes]` of each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.targets: list[Float32Array] = []
+
+    def evidence(self, images: UInt8Array, targets: Float32Array) -> Evidence:
+        self.targets.append(targets)
+        return super().evidence(images, targets)
 
 
 class GatedRuntime(BrightnessRuntime):

@@ -35,7 +35,7 @@ def two_layer_head() -> keras.Model:
     image = keras.Input((SIDE, SIDE, 3))
     x = layers.Rescaling(1 / 255)(image)
     x = layers.Conv2D(5, 3, strides=4, padding="same", activation="relu", name="features")(x)
-    x = layers.Flatten()(x)
+    x = layers.Rescaling(1 / 40)(layers.Flatten()(x))  # or the tanh saturates, and has no gradient in single precision
     x = layers.Dense(7, activation="tanh")(x)
     return randomised(keras.Model(image, layers.Dense(3, activation="softmax")(x)))
 

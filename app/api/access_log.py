@@ -18,7 +18,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 
 
-class Access:
+class AccessLog:
     """Logs, counts and traces what passes; it lies inside of `RequestId` and outside of all else.
 
     Nothing that a client wrote goes into the log but its request id, which `RequestId` has checked.

@@ -1,4 +1,4 @@
-"""The HTTP interface: each route reads, asks the analyzer, and answers."""
+"""The HTTP interface: each route reads its request, asks the analyzer, and answers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
-from app.api import page
-from app.api.auth import check_key
+from app.api.auth import authenticate
 from app.api.disconnect import while_connected
 from app.api.negotiation import DICOM, JSON, NPY, answer_types, best_type
+from app.api.problems import problem_responses
 from app.api.schemas import (
     ExplainQuery,
     ExplanationOut,
@@ -21,67 +21,51 @@ from app.api.schemas import (
     ModelsOut,
     PredictionOut,
     PredictQuery,
-    Problem,
 )
-from app.api.serializers import HEADERS, explanation_out, file_headers, model_out, prediction_out, summary_out
-from app.api.upload import image_bytes
+from app.api.serializers import (
+    HEADERS,
+    explanation_json,
+    file_headers,
+    model_out,
+    prediction_json,
+    secondary_capture_file,
+    summary_out,
+)
+from app.api.upload import read_image
 from app.errors import ModelNotLoadedError, QuestionError
 from app.explain.question import Question
-from app.imaging import overlay
-from app.imaging.headers import sniff
-from app.imaging.npy import npy
-from app.serving.admission import Place
-from app.serving.analyzer import Analyzer
+from app.imaging.encoders import PICTURE_FORMATS, npy
+from app.imaging.headers import EncodedImage
+from app.imaging.overlay import Style
+from app.serving.admission import Slot
+from app.serving.analyzer import Analyzer, Drawing
 from app.serving.service import Service
-from app.settings import Settings
 from app.telemetry.metrics import CONTENT_TYPE
+
+EXPOSED_HEADERS = ["X-Request-ID", *HEADERS]
 
 _IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
-                }
-            },
+            "multipart/form-data": {"schema": {"$ref": "#/components/schemas/ImageForm"}},
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            JSON: {
-                "schema": {
-                    "type": "object",
-                    "required": ["image"],
-                    "properties": {"image": {"type": "string", "format": "byte", "description": "base64"}},
-                }
-            },
+            JSON: {"schema": {"$ref": "#/components/schemas/ImageJson"}},
         },
     }
 }
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
-    return {status: {"description": "RFC 9457 problem details", "content": content} for status in statuses}
-
-
 _FILES: dict[str, Any] = {
     media_type: {"schema": {"type": "string", "format": "binary"}}
-    for media_type in (*(f"image/{name}" for name in overlay.FORMATS), NPY, DICOM)
+    for media_type in (*(f"image/{name}" for name in PICTURE_FORMATS), NPY, DICOM)
 }
-_REFUSALS = _problems(400, 404, 406, 413, 415, 422, 503, 504)
+_REFUSALS = problem_responses(400, 404, 406, 413, 415, 422, 503, 504)
 
 
 def once_each(request: Request) -> None:
-    """Refuses a query parameter that is given twice: one of the two would be ignored."""
+    """Refuse a query parameter that is given twice: one of the two would be ignored."""
     names = [name for name, _ in request.query_params.multi_items()]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise QuestionError(f"given more than once: {', '.join(repeated)[:80]}")
-
-
-def _check_key(request: Request) -> None:
-    settings: Settings = request.app.state.settings
-    check_key(request.headers, settings.api_keys)
 
 
 def _service(request: Request) -> Service:
@@ -93,40 +77,54 @@ def _service(request: Request) -> Service:
 
 
 @asynccontextmanager
-async def _asked(request: Request, query: PredictQuery) -> AsyncIterator[tuple[Analyzer, bytes]]:
-    """The model that the request asks and the image that it brings, for as long as it has a place."""
+async def _admitted(request: Request, query: PredictQuery) -> AsyncIterator[tuple[Service, Analyzer, EncodedImage]]:
+    """The model that the request asks and the image that it brings, for as long as it holds a slot."""
     service = _service(request)
-    async with service.admission.place() as place, service.registry.lease(query.model, query.version) as analyzer:
-        yield analyzer, await image_bytes(await _body(request, place), request.headers)
+    async with service.admission.slot() as slot, service.registry.lease(query.model, query.version) as analyzer:
+        body = await _body(request, slot)
+        yield service, analyzer, await read_image(body, request.headers, service.workers)
 
 
-async def _body(request: Request, place: Place) -> bytes:
+async def _body(request: Request, slot: Slot) -> bytes:
     pieces = []
     async for piece in request.stream():
         pieces.append(piece)
-        place.progress()
-    place.complete()
+        slot.progress()
+    slot.complete()
     return b"".join(pieces)
 
 
-EXPOSED_HEADERS = ["X-Request-ID", *HEADERS]
-
 # What anyone may ask, and what needs a key where keys are set.
 open_router = APIRouter()
-router = APIRouter(dependencies=[Depends(_check_key)], responses=_problems(401))
+router = APIRouter(dependencies=[Depends(authenticate)], responses=problem_responses(401))
 
 
-@router.post("/predict", dependencies=[Depends(once_each)], openapi_extra=_IMAGE_BODY, responses=_REFUSALS)
-async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> PredictionOut:
+@router.post(
+    "/predict",
+    tags=["images"],
+    dependencies=[Depends(once_each)],
+    openapi_extra=_IMAGE_BODY,
+    response_model=PredictionOut,
+    responses=_REFUSALS,
+)
+async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> Response:
     """The class probabilities of one image."""
     best_type(_accept(request), [JSON])
-    async with _asked(request, query) as (analyzer, image):
-        prediction = await while_connected(request, analyzer.predict(image, frame=query.frame))
-        return prediction_out(request.state.request_id, analyzer.manifest, prediction, query.top)
+    async with _admitted(request, query) as (service, analyzer, image):
+
+        async def answer() -> Response:
+            prediction = await analyzer.predict(image, frame=query.frame)
+            data = await service.workers.run(
+                lambda: prediction_json(request.state.request_id, analyzer.manifest, prediction, query.top)
+            )
+            return Response(data, media_type=JSON)
+
+        return await while_connected(request, answer())
 
 
 @router.post(
     "/explain",
+    tags=["images"],
     dependencies=[Depends(once_each)],
     openapi_extra=_IMAGE_BODY,
     response_model=ExplanationOut,
@@ -134,29 +132,37 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
 )
 async def explain(request: Request, query: Annotated[ExplainQuery, Query()]) -> Response:
     """The class probabilities of one image, and where the evidence for a class lies: a heatmap and its overlay."""
-    question = _question(query, _answer_type(request, query, dicom=True))
-    async with _asked(request, query) as (analyzer, image):
-        media_type = _answer_type(request, query, dicom=sniff(image) == "DICOM")
-        explanation = await while_connected(request, analyzer.explain(image, question, frame=query.frame))
-        if media_type == JSON:
-            answer = explanation_out(request.state.request_id, analyzer.manifest, explanation, query.top)
-            return Response(answer.model_dump_json(by_alias=True), media_type=JSON, headers={"Vary": "Accept"})
-        if media_type == NPY:
-            data = npy(explanation.heatmap.values)
-        elif media_type == DICOM:
-            data = await analyzer.secondary_capture(image, explanation, frame=query.frame)
-        else:
-            data = explanation.overlay.data
-        return Response(data, media_type=media_type, headers=file_headers(analyzer.manifest, explanation))
+    async with _admitted(request, query) as (service, analyzer, image):
+        media_type = _answer_type(request, query, image)
+        question, drawing = _question(query), _drawing(query, media_type)
+
+        async def answer() -> Response:
+            explanation = await analyzer.explain(image, question, drawing, frame=query.frame)
+
+            def body() -> bytes:
+                if media_type == JSON:
+                    return explanation_json(request.state.request_id, analyzer.manifest, explanation, query.top)
+                if media_type == NPY:
+                    return npy(explanation.heatmap.values)
+                if media_type == DICOM:
+                    return secondary_capture_file(analyzer.manifest, image, explanation, query.frame)
+                assert explanation.overlay is not None
+                return explanation.overlay.data
+
+            data = await service.workers.run(body)
+            headers = {"Vary": "Accept"} if media_type == JSON else file_headers(analyzer.manifest, explanation)
+            return Response(data, media_type=media_type, headers=headers)
+
+        return await while_connected(request, answer())
 
 
-@open_router.get("/livez")
+@open_router.get("/livez", tags=["operations"])
 async def livez() -> Health:
     """The process runs."""
     return Health(status="alive")
 
 
-@open_router.get("/readyz", responses=_problems(503))
+@open_router.get("/readyz", tags=["operations"], responses=problem_responses(503))
 async def readyz(request: Request) -> Health:
     """The default model is loaded and warmed up, and the service has not been told to stop."""
     if not _service(request).registry.ready:
@@ -166,40 +172,25 @@ async def readyz(request: Request) -> Health:
     return Health(status="ready")
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get("/metrics", tags=["operations"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(request: Request) -> Response:
-    """What Prometheus asks for."""
+    """Metrics for Prometheus."""
     return Response(_service(request).telemetry.metrics.exposition(), media_type=CONTENT_TYPE)
 
 
-@router.get("/models")
+@router.get("/models", tags=["models"])
 async def models(request: Request) -> ModelsOut:
     """The models in the store: which version is served on what device, what is in memory, what is refused and why."""
-    return ModelsOut(models=[summary_out(state) for state in _service(request).registry.states()])
+    return ModelsOut(models=[summary_out(state) for state in await _service(request).registry.states()])
 
 
-@router.get("/models/{name}", dependencies=[Depends(once_each)], responses=_problems(404, 422, 503))
+@router.get(
+    "/models/{name}", tags=["models"], dependencies=[Depends(once_each)], responses=problem_responses(404, 422, 503)
+)
 async def model(request: Request, name: str, query: Annotated[ModelQuery, Query()]) -> ModelOut:
     """What the manifest of a model says: of the version that is served, or of the one asked for."""
     registry = _service(request).registry
-    return model_out(registry.state(name), registry.manifest(name, query.version))
-
-
-@open_router.get("/", include_in_schema=False)
-async def root(request: Request) -> Response:
-    """The web page."""
-    return static(request, page.INDEX)
-
-
-@open_router.get("/static/{name}", include_in_schema=False)
-def static(request: Request, name: str) -> Response:
-    """A file of the web page."""
-    asset = page.asset(name)
-    if asset is None:
-        raise HTTPException(404)
-    if asset.matches(request.headers.get("if-none-match", "")):
-        return Response(status_code=304, headers=asset.headers)
-    return Response(asset.body, media_type=asset.media_type, headers=asset.headers)
+    return model_out(await registry.state(name), await registry.manifest(name, query.version))
 
 
 def _accept(request: Request) -> str:
@@ -207,15 +198,14 @@ def _accept(request: Request) -> str:
     return ", ".join(request.headers.getlist("accept"))
 
 
-def _answer_type(request: Request, query: ExplainQuery, *, dicom: bool) -> str:
+def _answer_type(request: Request, query: ExplainQuery, image: EncodedImage) -> str:
     """The media type of the answer; among pictures the query's format is preferred."""
-    names = sorted(overlay.FORMATS, key=lambda name: name != query.format)
-    return best_type(_accept(request), answer_types([f"image/{name}" for name in names], dicom=dicom))
+    names = sorted(PICTURE_FORMATS, key=lambda name: name != query.format)
+    pictures = [f"image/{name}" for name in names] if query.overlay else []
+    return best_type(_accept(request), answer_types(pictures, dicom=query.overlay and image.format == "DICOM"))
 
 
-def _question(query: ExplainQuery, media_type: str) -> Question:
-    name = media_type.removeprefix("image/") if media_type.startswith("image/") else query.format
-    style = overlay.Style(format=name, alpha=query.alpha, colormap=query.colormap)
+def _question(query: ExplainQuery) -> Question:
     return Question(
         class_name=query.class_name,
         against=query.against,
@@ -223,5 +213,13 @@ def _question(query: ExplainQuery, media_type: str) -> Question:
         counterfactual=query.counterfactual,
         all_classes=query.all_classes,
         faithfulness=query.faithfulness,
-        style=style,
     )
+
+
+def _drawing(query: ExplainQuery, media_type: str) -> Drawing | None:
+    """The overlay that an answer of `media_type` needs, if any; the style is checked either way."""
+    name = media_type.removeprefix("image/") if media_type.startswith("image/") else query.format
+    style = Style(format=name, alpha=query.alpha, colormap=query.colormap)
+    if not query.overlay or media_type == NPY:
+        return None
+    return Drawing(style, encoded=media_type != DICOM)

@@ -37,6 +37,7 @@ class ExplainQuery(PredictQuery):
         default=False, description="Judge how far the map is to be believed; asks the model about many variants"
     )
     method: str = Field("gradcam", description="CAM method")
+    overlay: bool = Field(default=True, description="Draw the overlay; `false` leaves it out of the JSON")
     format: str = Field("png", description="Format of the overlay: png, jpeg or webp")
     alpha: float = Field(0.5, ge=0, le=1, description="Strength of the overlay; 0 gives the image back")
     colormap: str = Field("jet", description="Colours of the overlay")
@@ -160,7 +161,10 @@ class FaithfulnessOut(BaseModel):
 
 
 class ReceiptOut(BaseModel):
-    """All that decides the explanation: the same receipt, the same numbers."""
+    """All that decides the explanation: the same receipt, the same numbers.
+
+    `library` computed the answer; `tensorflow` is its version where that is TensorFlow.
+    """
 
     image_sha256: str
     model: str
@@ -172,11 +176,13 @@ class ReceiptOut(BaseModel):
     layer: str
     fit: str
     lightbox: str
-    tensorflow: str
+    library: str
+    library_version: str
+    tensorflow: str | None
 
 
 class ExplanationPart(BaseModel):
-    """`class` is null for a method that knows no classes."""
+    """`class` is null for a method that knows no classes, `overlay` where `overlay=false` was asked."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -187,7 +193,7 @@ class ExplanationPart(BaseModel):
     layer: str
     empty: bool
     heatmap: HeatmapOut
-    overlay: OverlayOut
+    overlay: OverlayOut | None
     all_classes: ClassMapsOut | None
     faithfulness: FaithfulnessOut | None
 

@@ -1,4 +1,4 @@
-"""Answers as HTTP shows them: as JSON, or as headers beside a file."""
+"""Answers as HTTP shows them: as JSON, or as a file and headers beside it. Large ones take time: call from a worker."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import json
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+from pydantic import BaseModel
+
+from app import __version__
 from app.api.schemas import (
     ClassMapOut,
     ClassMapsOut,
@@ -31,6 +35,9 @@ from app.api.schemas import (
 from app.artifact.manifest import Manifest
 from app.explain.cams import METHODS, HeatmapSeries
 from app.explain.faithfulness import Faithfulness
+from app.explain.provenance import Receipt
+from app.imaging.encoders import EncodedPicture
+from app.imaging.headers import EncodedImage
 from app.serving.answers import Explanation, Prediction
 from app.serving.registry import ModelState
 
@@ -50,19 +57,19 @@ HEADERS = [
 ]
 
 
-def prediction_out(request_id: str, manifest: Manifest, prediction: Prediction, top: int | None) -> PredictionOut:
+def prediction_json(request_id: str, manifest: Manifest, prediction: Prediction, top: int | None) -> bytes:
     """The answer of `/predict`."""
-    return PredictionOut(**_prediction_fields(request_id, manifest, prediction, top))
+    return _json(PredictionOut(**_prediction_fields(request_id, manifest, prediction, top)))
 
 
-def explanation_out(request_id: str, manifest: Manifest, explanation: Explanation, top: int | None) -> ExplanationOut:
+def explanation_json(request_id: str, manifest: Manifest, explanation: Explanation, top: int | None) -> bytes:
     """The answer of `/explain`."""
-    values, drawn, judged = explanation.heatmap.values, explanation.overlay, explanation.faithfulness
+    values, question = explanation.heatmap.values, explanation.question
     part = ExplanationPart(
-        method=explanation.method,
+        method=question.method,
         class_name=explanation.class_name,
-        against=explanation.against,
-        counterfactual=explanation.counterfactual,
+        against=question.against,
+        counterfactual=question.counterfactual,
         layer=explanation.layer,
         empty=explanation.heatmap.empty,
         heatmap=HeatmapOut(
@@ -71,18 +78,36 @@ def explanation_out(request_id: str, manifest: Manifest, explanation: Explanatio
             values=values.tolist(),
             raw_max=explanation.heatmap.raw_max,
         ),
-        overlay=OverlayOut(
-            media_type=drawn.media_type,
-            width=drawn.width,
-            height=drawn.height,
-            data=base64.b64encode(drawn.data).decode("ascii"),
-        ),
+        overlay=_overlay(explanation.overlay) if explanation.overlay else None,
         all_classes=_class_maps(manifest, explanation.class_maps) if explanation.class_maps else None,
-        faithfulness=_faithfulness(judged) if judged else None,
+        faithfulness=_faithfulness(explanation.faithfulness) if explanation.faithfulness else None,
     )
     fields = _prediction_fields(request_id, manifest, explanation.prediction, top)
     fields["warnings"] = _warnings(explanation)
-    return ExplanationOut(**fields, explanation=part, receipt=ReceiptOut(**dataclasses.asdict(explanation.receipt)))
+    return _json(ExplanationOut(**fields, explanation=part, receipt=_receipt(explanation.receipt)))
+
+
+def secondary_capture_file(
+    manifest: Manifest, image: EncodedImage, explanation: Explanation, frame: int | None
+) -> bytes:
+    """The overlay of `explanation` as a DICOM object in the study of `image`, the DICOM object that was explained.
+
+    Raises:
+        CorruptImageError: the header of `image` can't be copied.
+    """
+    # Few ask for one, and the library behind it takes 44 MB and half a second.
+    from app.imaging.dicom.secondary_capture import secondary_capture  # noqa: PLC0415
+
+    question = explanation.question.words(explanation.class_name)
+    model = f"model {manifest.name} version {manifest.version}"
+    return secondary_capture(
+        image.data,
+        np.asarray(explanation.picture),
+        derivation=f"Lightbox {__version__}: {question} at layer {explanation.layer} of {model}",
+        series_description=f"Lightbox {explanation.question.method} {explanation.class_name or ''}".strip(),
+        notice=manifest.intended_use,
+        frame=frame,
+    )
 
 
 def file_headers(manifest: Manifest, explanation: Explanation) -> dict[str, str]:
@@ -113,6 +138,20 @@ def model_out(state: ModelState, manifest: Manifest) -> ModelOut:
     """The answer of `/models/<name>`."""
     facts = manifest.model_dump(mode="json", exclude={"name", "version", "files", "schema_version"})
     return ModelOut(**_summary_fields(state), **facts, described=manifest.version, methods=list(METHODS))
+
+
+def _json(answer: BaseModel) -> bytes:
+    return answer.model_dump_json(by_alias=True).encode()
+
+
+def _overlay(drawn: EncodedPicture) -> OverlayOut:
+    data = base64.b64encode(drawn.data).decode("ascii")
+    return OverlayOut(media_type=drawn.media_type, width=drawn.width, height=drawn.height, data=data)
+
+
+def _receipt(receipt: Receipt) -> ReceiptOut:
+    tensorflow = receipt.library_version if receipt.library == "tensorflow" else None
+    return ReceiptOut(**dataclasses.asdict(receipt), tensorflow=tensorflow)
 
 
 def _summary_fields(state: ModelState) -> dict[str, Any]:

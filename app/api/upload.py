@@ -8,41 +8,40 @@ import json
 import sys
 from collections.abc import AsyncGenerator
 
-from anyio import to_thread
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from app.errors import MalformedBodyError, NoImageError
-from app.imaging.headers import sniff
+from app.imaging.headers import EncodedImage, identify, sniff
+from app.serving.workers import Workers
 
 _MAX_PARTS = 16
 # No base64 has these marks; a body of millions of them would hold the event loop for seconds.
 _MAX_MARKS = 64
 
 
-async def image_bytes(body: bytes, headers: Headers) -> bytes:
-    """The encoded image in `body`.
+async def read_image(body: bytes, headers: Headers, workers: Workers) -> EncodedImage:
+    """The image file in a request's `body`, and its format, which its first bytes decide.
 
-    What starts with an image's magic bytes is that image, whatever its content type says: `curl --data-binary` calls
-    everything a form.
+    A body that starts with an image's magic bytes is that image, whatever its content type says: `curl --data-binary`
+    declares everything a form.
 
     Raises:
         NoImageError: there is no image where one should be.
+        UnsupportedImageError: the first bytes announce no supported format.
         MalformedBodyError: the multipart form, the JSON or its base64 can't be read.
     """
     if not body:
         raise NoImageError("the request has no body; send an image as form field 'file', as raw bytes, or in JSON")
-    if sniff(body) is not None:
-        return body
+    if (name := sniff(body)) is not None:
+        return EncodedImage(body, name)
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        return await _from_form(body, headers)
+        return identify(await _from_form(body, headers))
     if media_type == "application/json" or body.lstrip()[:1] == b"{":
-        return await to_thread.run_sync(
-            _from_json, body
-        )  # a large one would hold the event loop for a tenth of a second
-    return body
+        return identify(await workers.run(lambda: _from_json(body)))
+    return identify(body)
 
 
 def _from_json(body: bytes) -> bytes:

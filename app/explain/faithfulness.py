@@ -23,7 +23,7 @@ _Ranks = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PerturbationPlan:
     """Which images are to be scored to judge one heatmap.
 
     `pixels` and `baseline` are uint8 `[H, W, C]`, the image and what hides it: the image blurred by a Gaussian of
@@ -136,7 +136,7 @@ def cost(steps: int, random_maps: int) -> int:
     return 2 + (1 + random_maps) * (2 * (steps - 1) + 1)
 
 
-def plan(pixels: UInt8Array, heatmap: Float32Array, *, steps: int, random_maps: int, seed: int = 0) -> Plan:
+def plan(pixels: UInt8Array, heatmap: Float32Array, *, steps: int, random_maps: int, seed: int = 0) -> PerturbationPlan:
     """What to score to judge `heatmap` `[h, w]`, 0..1 and not empty, on the network's input `pixels` `[H, W, C]`.
 
     Cells of equal heat are taken in a random order, which moves along with the map. The same arguments give the same
@@ -165,7 +165,7 @@ def plan(pixels: UInt8Array, heatmap: Float32Array, *, steps: int, random_maps: 
         mirror = tuple(axis for axis in (0, 1) if rng.integers(2))
         pairs.append((_moved(pairs[0][0], shift, mirror), _moved(heatmap, shift, mirror)))
     sigma = max(pixels.shape[0] / heatmap.shape[0], pixels.shape[1] / heatmap.shape[1])
-    return Plan(
+    return PerturbationPlan(
         pixels=pixels,
         baseline=_blurred(pixels, sigma),
         sigma=sigma,
@@ -185,7 +185,7 @@ def _blurred(pixels: UInt8Array, sigma: float) -> UInt8Array:
     return np.asarray(image.filter(ImageFilter.GaussianBlur(sigma))).reshape(pixels.shape)
 
 
-def judge(plan: Plan, probabilities: Sequence[float] | Float32Array) -> Faithfulness:
+def judge(plan: PerturbationPlan, probabilities: Sequence[float] | Float32Array) -> Faithfulness:
     """What the answers to `plan.images()` say: `probabilities` `[len(plan)]` of the class that was explained.
 
     For a map of what speaks *against* a class, give 1 - p.

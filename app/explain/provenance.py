@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from app import __version__
 from app.artifact.manifest import Manifest
+from app.artifact.runtimes.base import Library
 from app.imaging.geometry import Fit
 
 # What is loaded to answer; reports and golden cases may change without another answer.
@@ -19,7 +20,7 @@ class Receipt:
     """All that decides an explanation: the same receipt, the same numbers.
 
     `image_sha256` is over the image's bytes as they came, `model_sha256` as `model_digest` says. `target` is the vector
-    over the logits, in the order of `classes`, whose score was explained.
+    over the logits, in the order of `classes`, whose score was explained. `library` ran the model.
     """
 
     image_sha256: str
@@ -32,7 +33,8 @@ class Receipt:
     layer: str
     fit: Fit
     lightbox: str
-    tensorflow: str
+    library: str
+    library_version: str
 
 
 def model_digest(manifest: Manifest) -> str:
@@ -44,22 +46,8 @@ def model_digest(manifest: Manifest) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def target_of(
-    manifest: Manifest, class_name: str, *, against: str | None = None, counterfactual: bool = False
-) -> tuple[float, ...]:
-    """The vector over the logits that a question about `class_name` explains.
-
-    One-hot of the class, less one-hot of `against`, all times -1 where the question is counterfactual.
-    """
-    sign = -1.0 if counterfactual else 1.0
-    return tuple(sign * ((name == class_name) - (name == against)) + 0.0 for name in manifest.classes)
-
-
-def receipt(manifest: Manifest, image: bytes, method: str, target: Sequence[float], *, tensorflow: str) -> Receipt:
-    """The receipt of an explanation of `image`, the encoded bytes, by `method` for `target`.
-
-    `tensorflow` is the version of the library that ran the model.
-    """
+def receipt(manifest: Manifest, image: bytes, method: str, target: Sequence[float], library: Library) -> Receipt:
+    """The receipt of an explanation of `image`, the encoded bytes, by `method` for `target`, computed by `library`."""
     return Receipt(
         image_sha256=hashlib.sha256(image).hexdigest(),
         model=manifest.name,
@@ -71,5 +59,6 @@ def receipt(manifest: Manifest, image: bytes, method: str, target: Sequence[floa
         layer=manifest.feature_layer.name,
         fit=manifest.input.fit,
         lightbox=__version__,
-        tensorflow=tensorflow,
+        library=library.name,
+        library_version=library.version,
     )

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
-from app import __version__
 from app.arrays import Float32Array, UInt8Array
 from app.artifact.manifest import Manifest
 from app.artifact.runtimes.base import Evidence, Runtime, Scores
 from app.errors import QuestionError
 from app.explain.cams import Heatmap, HeatmapSeries, cam_method, normalise, normalise_together, raw_maps
 from app.explain.faithfulness import Faithfulness, judge, plan
-from app.explain.provenance import Receipt, receipt, target_of
-from app.explain.question import Question
+from app.explain.provenance import receipt
+from app.explain.question import Question, target_probability
 from app.explain.warnings import header_warnings, heatmap_warnings, prediction_warnings
 from app.imaging.decoding import decode, to_input
+from app.imaging.encoders import encode_picture
 from app.imaging.geometry import seen_region
-from app.imaging.overlay import Overlay, reduced, render
+from app.imaging.headers import EncodedImage
+from app.imaging.overlay import Style, draw_overlay, reduced
 from app.serving.answers import Explanation, Novelty, Original, Prediction
 from app.serving.batching import Batcher
 from app.serving.workers import Workers
@@ -47,32 +46,31 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class _Exposure:
-    """What is kept of an image while it waits for the model: all of its pixels would be too many.
+class Drawing:
+    """The overlay that a caller wants: its `style`, and whether it has to be `encoded` as a file, too."""
 
-    `pixels` is what the network takes, uint8 `[H, W, C]`; `canvas` the image at the size that its overlay will have.
+    style: Style
+    encoded: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _PreparedImage:
+    """What is kept of an image while it waits for the model; the original pixels would take too much memory.
+
+    `pixels` is what the network takes, uint8 `[H, W, C]`; `canvas` the image at the size that its overlay will have,
+    None where none is wanted.
     """
 
     original: Original
     pixels: UInt8Array
-    canvas: Image.Image
-
-
-@dataclass(frozen=True, slots=True)
-class _Maps:
-    """What one image's evidence becomes."""
-
-    heatmap: Heatmap
-    classes: HeatmapSeries | None
-    overlay: Overlay
-    receipt: Receipt
+    canvas: Image.Image | None
 
 
 class Analyzer:
     """One loaded model and what is done around it. Use it from one event loop.
 
-    Pictures are decoded and drawn in the workers' threads, the model is asked through a batcher; what nobody waits for
-    any more is dropped before it begins.
+    Images are decoded and overlays drawn in worker threads, the model is asked through a batcher; work whose caller is
+    cancelled is dropped before it begins.
     """
 
     def __init__(self, runtime: Runtime, workers: Workers, telemetry: Telemetry, limits: Limits) -> None:
@@ -80,7 +78,6 @@ class Analyzer:
         self._workers = workers
         self._telemetry = telemetry
         self._limits = limits
-        self._tensorflow = version("tensorflow")  # read once: it searches the disk
         self._batcher = Batcher(
             runtime, workers, telemetry, max_batch_size=limits.max_batch_size, window_s=limits.batch_window_s
         )
@@ -89,148 +86,123 @@ class Analyzer:
     def manifest(self) -> Manifest:
         return self.runtime.manifest
 
-    async def predict(self, data: bytes, *, frame: int | None = None) -> Prediction:
-        """Score one encoded image, or one `frame` of it, from 1.
+    async def predict(self, image: EncodedImage, *, frame: int | None = None) -> Prediction:
+        """Score one image, or one `frame` of it, from 1.
 
         Raises:
             InputError: the image can't be used; the subclass says why.
         """
-        exposure = await self._exposed(data, frame)
-        scores = await self._batcher.predict(exposure.pixels)
-        return self._prediction(exposure.original, scores)
+        prepared = await self._prepared(image, frame, canvas=False)
+        scores = await self._batcher.predict(prepared.pixels)
+        return self._prediction(prepared.original, scores)
 
-    async def explain(self, data: bytes, question: Question, *, frame: int | None = None) -> Explanation:
-        """Score one encoded image, or one `frame` of it, and show where the evidence for the asked class lies.
+    async def explain(
+        self, image: EncodedImage, question: Question, drawing: Drawing | None = None, *, frame: int | None = None
+    ) -> Explanation:
+        """Score one image, or one `frame` of it, and show where the evidence for the asked class lies.
 
-        All of it comes from one forward pass, but for `faithfulness`, which asks the model about many variants.
+        All of it comes from one forward pass, except `faithfulness`, which asks the model about many variants.
+
+        Args:
+            image: the image file.
+            question: what to explain.
+            drawing: the overlay to draw; without one none is drawn.
+            frame: which frame of a DICOM object, from 1; None where there is only one.
 
         Raises:
             InputError: the image or the question can't be used; the subclass says why.
         """
-        manifest = self.manifest
-        question.check(manifest.classes)
+        classes = self.manifest.classes
+        question.check(classes)
         if question.faithfulness and not self._limits.faithfulness_maps:
             raise QuestionError("'faithfulness' is switched off in this service")
-        exposure = await self._exposed(data, frame)
-        evidence = await self._batcher.evidence(exposure.pixels, question.targets(manifest.classes))
-        prediction = self._prediction(exposure.original, evidence)
-        if question.against is not None and question.class_name is None and question.against == prediction.label:
-            raise QuestionError(f"{question.against!r} is the predicted class itself; say which 'class' to explain")
-        explained = question.class_name or prediction.label
-        maps = await self._workers.picture(lambda: self._mapped(data, exposure, evidence, question, explained))
-        judged = question.faithfulness and not maps.heatmap.empty
-        return Explanation(
-            prediction=prediction,
-            class_name=explained if cam_method(question.method).class_specific else None,
-            against=question.against,
-            counterfactual=question.counterfactual,
-            method=question.method,
-            layer=manifest.feature_layer.name,
-            heatmap=maps.heatmap,
-            class_maps=maps.classes,
-            overlay=maps.overlay,
-            faithfulness=await self._faithfulness(exposure, maps.heatmap, question, explained) if judged else None,
-            receipt=maps.receipt,
-            warnings=(*prediction.warnings, *heatmap_warnings(manifest, question.method, maps.heatmap)),
+        prepared = await self._prepared(image, frame, canvas=drawing is not None)
+        evidence = await self._batcher.evidence(prepared.pixels, question.rows(classes))
+        prediction = self._prediction(prepared.original, evidence)
+        class_name = question.explained(prediction.label)
+        target = question.target(classes, prediction.label)
+
+        found = await self._workers.run(
+            lambda: self._explained(image, prepared, evidence, prediction, question, class_name, target, drawing)
         )
+        if not question.faithfulness or found.heatmap.empty:
+            return found
+        # A method that knows no classes has a target of zeros: the predicted class, as in the artefact.
+        judged = target if target.any() else Question().target(classes, prediction.label)
+        return replace(found, faithfulness=await self._faithfulness(prepared.pixels, found.heatmap, judged))
 
-    async def secondary_capture(self, data: bytes, explanation: Explanation, *, frame: int | None = None) -> bytes:
-        """The overlay of `explanation` as a DICOM object in the study of `data`, the DICOM object that was explained.
-
-        Raises:
-            CorruptImageError: the header of `data` can't be copied.
-        """
-        manifest = self.manifest
-        model = f"model {manifest.name} version {manifest.version}"
-
-        def made() -> bytes:
-            # Few ask for one, and the library behind it takes 44 MB and half a second.
-            from app.imaging.dicom.secondary_capture import secondary_capture  # noqa: PLC0415
-
-            return secondary_capture(
-                data,
-                np.asarray(explanation.overlay.picture),
-                derivation=f"Lightbox {__version__}: {explanation.question} at layer {explanation.layer} of {model}",
-                series_description=f"Lightbox {explanation.method} {explanation.class_name or ''}".strip(),
-                notice=manifest.intended_use,
-                frame=frame,
+    def _explained(
+        self,
+        image: EncodedImage,
+        prepared: _PreparedImage,
+        evidence: Evidence,
+        prediction: Prediction,
+        question: Question,
+        class_name: str | None,
+        target: Float32Array,
+        drawing: Drawing | None,
+    ) -> Explanation:
+        """What `evidence` says about the question; its faithfulness is not judged yet."""
+        with self._telemetry.stage("render"):
+            heatmap, class_maps = _maps(evidence, question)
+            picture = None if drawing is None else self._drawn(prepared, heatmap, drawing.style)
+            overlay = None
+            if drawing is not None and picture is not None and drawing.encoded:
+                overlay = encode_picture(picture, drawing.style.format)
+            return Explanation(
+                prediction=prediction,
+                question=question,
+                class_name=class_name,
+                layer=self.manifest.feature_layer.name,
+                heatmap=heatmap,
+                class_maps=class_maps,
+                picture=picture,
+                overlay=overlay,
+                faithfulness=None,
+                receipt=receipt(self.manifest, image.data, question.method, target.tolist(), self.runtime.library),
+                warnings=(*prediction.warnings, *heatmap_warnings(self.manifest, question.method, heatmap)),
             )
 
-        return await self._workers.picture(made)
-
-    async def _exposed(self, data: bytes, frame: int | None) -> _Exposure:
+    async def _prepared(self, image: EncodedImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
         with self._batcher.approach():
-            return await self._workers.picture(lambda: self._expose(data, frame))
+            return await self._workers.run(lambda: self._prepare(image, frame, canvas=canvas))
 
-    def _expose(self, data: bytes, frame: int | None) -> _Exposure:
+    def _prepare(self, image: EncodedImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
         spec = self.manifest.input
         with self._telemetry.stage("decode"):
-            picture = decode(data, max_pixels=self._limits.max_pixels, frame=frame)
+            picture = decode(image, max_pixels=self._limits.max_pixels, frame=frame)
             pixels = to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
-            warnings = (*picture.warnings, *(header_warnings(picture.facts, spec.expects) if picture.facts else ()))
-            original = Original(picture.width, picture.height, picture.format, warnings)
-            return _Exposure(original, pixels, reduced(picture.image, self._limits.max_overlay_side))
+            contradicted = header_warnings(picture.facts, spec.expects) if picture.facts else ()
+            original = Original(picture.width, picture.height, picture.format, (*picture.warnings, *contradicted))
+            return _PreparedImage(
+                original, pixels, reduced(picture.image, self._limits.max_overlay_side) if canvas else None
+            )
 
-    def _mapped(
-        self, data: bytes, exposure: _Exposure, evidence: Evidence, question: Question, explained: str
-    ) -> _Maps:
-        method, manifest = cam_method(question.method), self.manifest
-        with self._telemetry.stage("render"):
-            heatmap = normalise(method(evidence.features, question.gradient(evidence.gradients)))
-            classes = None
-            if question.all_classes:
-                gradients = question.class_gradients(evidence.gradients)
-                classes = normalise_together(raw_maps(method, evidence.features, gradients))
-            target = (0.0,) * len(manifest.classes)
-            if method.class_specific:
-                target = target_of(
-                    manifest, explained, against=question.against, counterfactual=question.counterfactual
-                )
-            made_from = receipt(manifest, data, question.method, target, tensorflow=self._tensorflow)
-            return _Maps(heatmap, classes, self._overlay(exposure, heatmap, question), made_from)
-
-    def _overlay(self, exposure: _Exposure, heatmap: Heatmap, question: Question) -> Overlay:
-        spec, original, canvas = self.manifest.input, exposure.original, exposure.canvas
+    def _drawn(self, prepared: _PreparedImage, heatmap: Heatmap, style: Style) -> Image.Image:
+        spec, original, canvas = self.manifest.input, prepared.original, prepared.canvas
+        assert canvas is not None
         region = seen_region(original.width, original.height, spec.width, spec.height, spec.fit)
         region = region.scaled(canvas.width / original.width, canvas.height / original.height)
-        return render(canvas, heatmap.values, region, question.style, max_side=self._limits.max_overlay_side)
+        return draw_overlay(canvas, heatmap.values, region, style, max_side=self._limits.max_overlay_side)
 
-    async def _faithfulness(
-        self, exposure: _Exposure, heatmap: Heatmap, question: Question, explained: str
-    ) -> Faithfulness:
-        """Ask the model about the variants of a plan, by ordinary batches.
+    async def _faithfulness(self, pixels: UInt8Array, heatmap: Heatmap, target: Float32Array) -> Faithfulness:
+        """Ask the model about the variants of a plan, in ordinary batches.
 
-        No more than half a batch is under way at a time, so that other requests find room in every batch.
+        At most half a batch is under way at a time, so that other requests find room in every batch.
         """
         steps, random_maps = self._limits.faithfulness_steps, self._limits.faithfulness_maps
-        asked = await self._workers.picture(
-            lambda: plan(exposure.pixels, heatmap.values, steps=steps, random_maps=random_maps)
-        )
-        scored = self._scored(explained, question)
+        asked = await self._workers.run(lambda: plan(pixels, heatmap.values, steps=steps, random_maps=random_maps))
         answers = np.empty(len(asked), np.float32)
         variants = enumerate(asked.images())
 
         async def ask() -> None:
-            for number, pixels in variants:
-                answers[number] = scored((await self._batcher.predict(pixels)).probabilities)
+            for number, variant in variants:
+                answers[number] = target_probability(target, (await self._batcher.predict(variant)).probabilities)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(max(1, self._limits.max_batch_size // 2)):
                 group.create_task(ask())
-        return await self._workers.picture(lambda: judge(asked, answers))
-
-    def _scored(self, explained: str, question: Question) -> Callable[[Float32Array], float]:
-        """What a map is judged by: the probability of its class; against another, of the two; reversed where it is."""
-        index = {name: number for number, name in enumerate(self.manifest.classes)}
-
-        def score(probabilities: Float32Array) -> float:
-            share = float(probabilities[index[explained]])
-            if question.against is not None:
-                other = float(probabilities[index[question.against]])
-                share = share / (share + other) if share + other else 0.5
-            return 1.0 - share if question.counterfactual else share
-
-        return score
+        return await self._workers.run(lambda: judge(asked, answers))
 
     def _prediction(self, original: Original, row: Scores | Evidence) -> Prediction:
         """The answer for one image from its row of a batch."""
@@ -247,3 +219,13 @@ class Analyzer:
         if prediction.novelty is not None and prediction.novelty.out_of_distribution:
             self._telemetry.metrics.novel_images.labels(*which).inc()
         return prediction
+
+
+def _maps(evidence: Evidence, question: Question) -> tuple[Heatmap, HeatmapSeries | None]:
+    """The heatmap that answers the question, and those of every class where they are asked for."""
+    method = cam_method(question.method)
+    heatmap = normalise(method(evidence.features, question.gradient(evidence.gradients)))
+    if not question.all_classes:
+        return heatmap, None
+    raw = raw_maps(method, evidence.features, question.class_gradients(evidence.gradients))
+    return heatmap, normalise_together(raw)

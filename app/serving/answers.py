@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from PIL import Image
+
 from app.explain.cams import Heatmap, HeatmapSeries
 from app.explain.faithfulness import Faithfulness
 from app.explain.provenance import Receipt
-from app.imaging.overlay import Overlay
+from app.explain.question import Question
+from app.imaging.encoders import EncodedPicture
 from app.imaging.picture import AnswerWarning
 
 
@@ -59,27 +62,20 @@ class Prediction:
 class Explanation:
     """A prediction and its reasons.
 
-    `class_name` is the class that was explained, None for a method that knows no classes. `class_maps`, where they were
-    asked for, are those of every class, in logit order. `faithfulness` is None where it was not asked for, or where
-    there is no heat to judge.
+    `class_name` is the class that `question` was answered for, None for a method that knows no classes. `class_maps`,
+    where they were asked for, are those of every class, in logit order. `picture` is the overlay, mode `RGB`, and
+    `overlay` the same as a file: None where they were not wanted. `faithfulness` is None where it was not asked for, or
+    where there is no heat to judge.
     """
 
     prediction: Prediction
+    question: Question
     class_name: str | None
-    against: str | None
-    counterfactual: bool
-    method: str
     layer: str
     heatmap: Heatmap
     class_maps: HeatmapSeries | None
-    overlay: Overlay
+    picture: Image.Image | None
+    overlay: EncodedPicture | None
     faithfulness: Faithfulness | None
     receipt: Receipt
     warnings: tuple[AnswerWarning, ...]
-
-    @property
-    def question(self) -> str:
-        """What was asked, in words."""
-        about = self.class_name or "no class"
-        contrast = f" against {self.against}" if self.against else ""
-        return f"{self.method} of what speaks {'against' if self.counterfactual else 'for'} {about}{contrast}"

@@ -141,7 +141,7 @@ class Batcher:
             job.began = time.perf_counter_ns()
         self._telemetry.metrics.batch_size.observe(len(batch))
         try:
-            rows = await self._workers.inference(lambda: self._compute(batch))
+            rows = await self._workers.infer(lambda: self._compute(batch))
         except Exception as error:  # noqa: BLE001  # the boundary of a request: whatever it is becomes its answer
             if len(batch) == 1:
                 _settle(batch[0], error)

@@ -11,18 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from app.artifact.manifest import Manifest, read_manifest
 from app.artifact.runtimes.base import Runtime
 from app.artifact.store import Fingerprint, find_artifact, fingerprint, model_names, model_versions
 from app.errors import ArtifactError, ArtifactNotFoundError, ModelNotLoadedError, ModelRefusedError, UnknownModelError
 from app.serving.analyzer import Analyzer
+from app.serving.workers import Workers
 from app.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
@@ -74,6 +72,7 @@ class Registry:
         store: the model store.
         name: the model that answers when none is named.
         pinned: its version; None for the highest.
+        workers: where the store is read; loading has a thread of its own, so that a long load delays no listing.
         load: gives the runtime of a version folder, or raises `ArtifactError`.
         analyzer: gives the analyzer of a runtime.
         limit: versions in memory; what was unused for longest makes room, what is in use never does.
@@ -86,6 +85,7 @@ class Registry:
         name: str,
         pinned: int | None,
         *,
+        workers: Workers,
         load: Callable[[Path], Runtime],
         analyzer: Callable[[Runtime], Analyzer],
         limit: int,
@@ -94,6 +94,7 @@ class Registry:
         self._store = store
         self._name = name
         self._pinned = pinned
+        self._workers = workers
         self._load = load
         self._analyzer = analyzer
         self._limit = limit
@@ -124,16 +125,15 @@ class Registry:
         await self._refresh(self._name, patient=False)
         if self.ready:
             return
-        refused = self.state(self._name).refused
-        if refused:
+        if refused := self._refusals(self._name):
             raise ArtifactError(f"version {max(refused)} of {self._name!r}: {refused[max(refused)]}")
-        entry = await self._in_thread(lambda: find_artifact(self._store, self._name, self._pinned))
-        await self._in_thread(lambda: read_manifest(entry))
+        entry = await self._workers.run(lambda: find_artifact(self._store, self._name, self._pinned))
+        await self._workers.run(lambda: read_manifest(entry))
         raise ArtifactNotFoundError(f"{entry} has changed while it was read")
 
     async def load_all(self) -> None:
         """Load every other model of the store at the version that it is served at; refusals are logged."""
-        for name in await self._in_thread(self._names):
+        for name in await self._workers.run(self._names):
             if name not in self._served:
                 await self._refresh(name, patient=False)
 
@@ -168,25 +168,29 @@ class Registry:
             self._leave(held)
             self._make_room()
 
-    def states(self) -> list[ModelState]:
+    async def states(self) -> list[ModelState]:
         """Every model of the store, and what is served beside it, by name."""
-        return [self.state(name) for name in sorted({*self._names(), *self._served})]
+        stored = await self._workers.run(lambda: {name: model_versions(self._store, name) for name in self._names()})
+        return [self._state(name, stored.get(name, [])) for name in sorted({*stored, *self._served})]
 
-    def state(self, name: str) -> ModelState:
+    async def state(self, name: str) -> ModelState:
         """What is known of the model `name`."""
+        return self._state(name, await self._versions(name))
+
+    def _state(self, name: str, stored: list[int]) -> ModelState:
         served = self._served.get(name)
         loaded = sorted(version for held_name, version in self._held if held_name == name)
         return ModelState(
             name=name,
             default=name == self._name,
             served=served.manifest.version if served else None,
-            versions=sorted({*model_versions(self._store, name), *loaded}),
+            versions=sorted({*stored, *loaded}),
             loaded=loaded,
-            refused={number: r.reason for (refused, number), r in sorted(self._refused.items()) if refused == name},
+            refused=self._refusals(name),
             device=served.analyzer.runtime.device if served else None,
         )
 
-    def manifest(self, name: str, version: int | None = None) -> Manifest:
+    async def manifest(self, name: str, version: int | None = None) -> Manifest:
         """The manifest of a model, in memory or not.
 
         Raises:
@@ -195,14 +199,14 @@ class Registry:
         """
         if version is None and name in self._served:
             return self._served[name].manifest
-        state = self.state(name)
-        if not state.versions or (version is not None and version not in state.versions):
-            raise self._unknown(name, version)
-        number = version if version is not None else state.versions[-1]
+        versions = (await self.state(name)).versions
+        if not versions or (version is not None and version not in versions):
+            raise await self._unknown(name, version)
+        number = version if version is not None else versions[-1]
         if (name, number) in self._held:
             return self._held[name, number].manifest
         try:
-            return read_manifest(self._store / name / str(number))
+            return await self._workers.run(lambda: read_manifest(self._store / name / str(number)))
         except ArtifactError as error:
             raise ModelRefusedError(self._told(error)) from error
 
@@ -222,7 +226,7 @@ class Registry:
             await self._load_once(name, version)
             held = self._find(name, version)
         if held is None:
-            refused = self.state(name).refused
+            refused = self._refusals(name)
             number = version if version is not None else max(refused, default=0)
             raise ModelRefusedError(f"version {number} of {name!r} is refused: {refused.get(number, 'it has changed')}")
         return held
@@ -232,10 +236,9 @@ class Registry:
 
     async def _load_once(self, name: str, version: int | None) -> None:
         """Load what a request asks for; requests that ask for the same wait together, and go without stopping it."""
-        if version is not None and version not in await self._in_thread(lambda: model_versions(self._store, name)):
-            raise self._unknown(name, version)
-        if version is None and not await self._in_thread(lambda: model_versions(self._store, name)):
-            raise self._unknown(name, version)
+        versions = await self._versions(name)
+        if not versions or (version is not None and version not in versions):
+            raise await self._unknown(name, version)
         task = self._loading.get((name, version))
         if task is None:
             work = self._refresh(name, patient=False) if version is None else self._load_version(name, version)
@@ -244,7 +247,7 @@ class Registry:
         await asyncio.shield(task)
 
     async def _load_version(self, name: str, version: int) -> None:
-        mark = await self._in_thread(lambda: fingerprint(self._store / name / str(version)))
+        mark = await self._workers.run(lambda: fingerprint(self._store / name / str(version)))
         refusal = self._refused.get((name, version))
         if mark is None or (refusal is not None and refusal.mark == mark):
             return
@@ -261,7 +264,7 @@ class Registry:
             patient: leave alone what has changed since the last look; it may be half copied.
         """
         served = self._served.get(name)
-        versions = await self._in_thread(lambda: self._survey(name))
+        versions = await self._workers.run(lambda: self._survey(name))
         self._refused = {key: r for key, r in self._refused.items() if key[0] != name or key[1] in versions}
         for version, mark in sorted(versions.items(), reverse=True):
             if served is not None and (served.manifest.version, served.mark) == (version, mark):
@@ -285,7 +288,7 @@ class Registry:
         entry = self._store / name / str(version)
         log.info("loading version %d of %s", version, name)
         try:
-            runtime = await self._in_thread(lambda: self._load(entry))
+            runtime = await asyncio.get_running_loop().run_in_executor(self._thread, self._load, entry)
         except ArtifactError as error:
             reason = self._told(error)
         except Exception as error:  # the boundary: whatever a new version does, what is served goes on
@@ -353,16 +356,20 @@ class Registry:
     def _names(self) -> list[str]:
         return model_names(self._store) if self._store.is_dir() else []
 
-    def _unknown(self, name: str, version: int | None) -> UnknownModelError:
-        state = self.state(name)
-        if state.versions:
-            return UnknownModelError(f"no version {version} of {name!r}; there are: {state.versions}")
-        known = ", ".join(sorted({*self._names(), *self._served})) or "none"
+    async def _versions(self, name: str) -> list[int]:
+        return await self._workers.run(lambda: model_versions(self._store, name))
+
+    def _refusals(self, name: str) -> dict[int, str]:
+        """By version, why it can't be loaded."""
+        return {number: r.reason for (refused, number), r in sorted(self._refused.items()) if refused == name}
+
+    async def _unknown(self, name: str, version: int | None) -> UnknownModelError:
+        versions = (await self.state(name)).versions
+        if versions:
+            return UnknownModelError(f"no version {version} of {name!r}; there are: {versions}")
+        known = ", ".join(sorted({*await self._workers.run(self._names), *self._served})) or "none"
         return UnknownModelError(f"no model {name[:80]!r}; there are: {known}")
 
     def _told(self, error: ArtifactError) -> str:
         """Why a version is refused, without where the store lies."""
         return str(error).replace(f"{self._store}/", "")
-
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)

@@ -65,7 +65,21 @@ def read_golden(path: Path) -> Golden:
     return Golden(**arrays)
 
 
-def examine(runtime: Runtime, entry: Path) -> None:
+def load_runtime(entry: Path) -> Runtime:
+    """Verify and load a version folder, and check that it still answers as it did when it was exported.
+
+    Raises:
+        ArtifactError: it is refused; the message says why.
+    """
+    # Imported here so that an application with a runtime of its own needs no TensorFlow.
+    from app.artifact.runtimes.tensorflow import TensorFlowRuntime  # noqa: PLC0415
+
+    runtime = TensorFlowRuntime(entry)
+    run_self_test(runtime, entry)
+    return runtime
+
+
+def run_self_test(runtime: Runtime, entry: Path) -> None:
     """What a loaded model has to pass before it answers anyone: its sanity outcome, and the golden cases of `entry`.
 
     An artefact that was packed without them, so that its manifest's `sanity` or `self_test` is None, has nothing to

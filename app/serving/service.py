@@ -24,10 +24,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Service:
-    """Who is let in, what is loaded, what is measured; `stopping` once the process has been told to."""
+    """What every request uses; `stopping` once the process has been told to."""
 
     admission: Admission
     registry: Registry
+    workers: Workers
     telemetry: Telemetry
     stopping: bool = False
 
@@ -54,19 +55,20 @@ async def run_service(
             settings.model_store,
             settings.model,
             settings.model_version,
+            workers=workers,
             load=load,
             analyzer=analyzer,
             limit=settings.max_models,
             metrics=telemetry.metrics,
         )
-        admission = Admission(settings.max_queue, settings.request_timeout_s, telemetry.metrics)
+        admission = Admission(settings.max_concurrent_requests, settings.request_timeout_s, telemetry.metrics)
         if runtime is not None:
             registry.adopt(runtime)
         elif on_refusal is None:
             await registry.start()
         keeping = asyncio.create_task(_keep(registry, settings, on_refusal))
         try:
-            yield Service(admission, registry, telemetry)
+            yield Service(admission, registry, workers, telemetry)
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)

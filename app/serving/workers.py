@@ -1,4 +1,4 @@
-"""The threads that work is done in: pictures are decoded and drawn in some, the model computes in one."""
+"""The threads that work is done in: some for images and answers, one for the model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Workers:
-    """Two pools, shared by all models: as many threads for pictures as there are cores, and one for inference.
+    """Two pools, shared by all models: as many threads for images and answers as there are cores, one for inference.
 
     A model call uses every core by itself, so a second one at its side would only slow both. The pools bound how many
     whole images are in memory at once, and the event loop never waits for either.
@@ -25,15 +25,15 @@ class Workers:
     """
 
     def __init__(self, cores: int) -> None:
-        self._pictures = ThreadPoolExecutor(cores, thread_name_prefix="picture")
+        self._general = ThreadPoolExecutor(cores, thread_name_prefix="worker")
         self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._algebra = ExitStack()
 
-    async def picture(self, call: Callable[[], T]) -> T:
-        """The result of `call`, which decodes or draws; one that nobody waits for any more never begins."""
-        return await _run(self._pictures, call)
+    async def run(self, call: Callable[[], T]) -> T:
+        """The result of `call`; if its caller is cancelled before it begins, it never does."""
+        return await _run(self._general, call)
 
-    async def inference(self, call: Callable[[], T]) -> T:
+    async def infer(self, call: Callable[[], T]) -> T:
         """The result of `call`, which runs the model."""
         return await _run(self._inference, call)
 
@@ -43,7 +43,7 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         """Drop what has not begun, and let the threads end."""
-        for pool in (self._pictures, self._inference):
+        for pool in (self._general, self._inference):
             pool.shutdown(wait=False, cancel_futures=True)
         self._algebra.close()
 

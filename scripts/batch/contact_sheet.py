@@ -10,7 +10,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from app.artifact.manifest import Manifest
-from scripts.batch.results import class_columns
+from scripts.batch.results_table import class_columns
 
 _templates = Environment(
     loader=PackageLoader("scripts.batch"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -19,7 +19,7 @@ _templates.filters.update(percent=lambda value: f"{100 * float(value):.1f} %", p
 
 
 def write_contact_sheet(path: Path, manifest: Manifest, rows: Sequence[dict[str, str]]) -> None:
-    """Write `rows` of `scripts.batch.results` as HTML to `path`; links are relative, nothing is loaded from afar."""
+    """Write `rows` of a results table as HTML to `path`; links are relative, and nothing is loaded from elsewhere."""
     read = [row for row in rows if not row["error"]]
     page = _templates.get_template("contact_sheet.html").render(
         manifest=manifest,

@@ -14,38 +14,41 @@ from tqdm import tqdm
 from app.artifact.runtimes.base import Runtime
 from app.errors import InputError
 from app.explain.question import Question
-from app.serving.analyzer import Analyzer, Limits
+from app.imaging.headers import identify
+from app.imaging.overlay import Style
+from app.serving.analyzer import Analyzer, Drawing, Limits
 from app.serving.answers import Explanation
 from app.serving.workers import Workers
 from app.telemetry.cores import available_cores
 from app.telemetry.stages import Telemetry
 from scripts.batch.contact_sheet import write_contact_sheet
-from scripts.batch.results import Inquiry, Results
+from scripts.batch.results_table import Inquiry, ResultsTable
 from scripts.datasets.films import MAX_PIXELS
 
-_AT_ONCE = 32
+CONCURRENT_IMAGES = 32
 _BATCH_SIZE = 8
 # Nobody waits for a single film here, so batches may be filled.
 _WINDOW_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FolderJob:
     """What is asked of each film of `folder`, and where the answers go.
 
-    `at_once` films are under way together: enough to fill the analyzer's batches, few enough for memory.
+    `concurrent_images` films are under way together: enough to fill the analyzer's batches, few enough for memory.
     """
 
     folder: Path
     out: Path
     question: Question
+    style: Style
     side: int = 1024
-    at_once: int = _AT_ONCE
+    concurrent_images: int = CONCURRENT_IMAGES
 
     @property
     def words(self) -> str:
         """The question, so that another one is answered anew."""
-        asked, style = self.question, self.question.style
+        asked, style = self.question, self.style
         return (
             f"class={asked.class_name or ''} against={asked.against or ''} method={asked.method} "
             f"format={style.format} alpha={style.alpha:g} colormap={style.colormap} side={self.side}"
@@ -58,52 +61,53 @@ def films(folder: Path, out: Path) -> list[Path]:
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
-def explain_folder(plan: Plan, runtime: Runtime) -> list[dict[str, str]]:
-    """Answer every film of `plan`; the rows, in order of the file names.
+def explain_folder(job: FolderJob, runtime: Runtime) -> list[dict[str, str]]:
+    """Answer every film of `job`; the rows, in order of the file names.
 
     Raises:
         QuestionError: the question names a class or a method that there isn't.
     """
-    plan.question.check(runtime.manifest.classes)
-    plan.out.mkdir(parents=True, exist_ok=True)
-    paths = films(plan.folder, plan.out)
-    results = Results(plan.out / "results.csv", runtime.manifest.classes)
-    asyncio.run(_explain_all(plan, runtime, paths, results))
-    results.keep(_name(path, plan) for path in paths)
-    write_contact_sheet(plan.out / "index.html", runtime.manifest, results.rows)
+    job.question.check(runtime.manifest.classes)
+    job.out.mkdir(parents=True, exist_ok=True)
+    paths = films(job.folder, job.out)
+    results = ResultsTable(job.out / "results.csv", runtime.manifest.classes)
+    asyncio.run(_explain_all(job, runtime, paths, results))
+    results.keep(_name(path, job) for path in paths)
+    write_contact_sheet(job.out / "index.html", runtime.manifest, results.rows)
     return results.rows
 
 
-async def _explain_all(plan: Plan, runtime: Runtime, paths: Sequence[Path], results: Results) -> None:
+async def _explain_all(job: FolderJob, runtime: Runtime, paths: Sequence[Path], results: ResultsTable) -> None:
     waiting = iter(paths)
     with Workers(available_cores()) as workers, results, tqdm(total=len(paths), unit="film") as progress:
-        limits = Limits(MAX_PIXELS, plan.side, _BATCH_SIZE, _WINDOW_S)
+        limits = Limits(MAX_PIXELS, job.side, _BATCH_SIZE, _WINDOW_S)
         analyzer = Analyzer(runtime, workers, Telemetry(), limits)
         async with asyncio.TaskGroup() as group:
-            for _ in range(plan.at_once):
-                group.create_task(_explain_some(plan, analyzer, waiting, results, progress))
+            for _ in range(job.concurrent_images):
+                group.create_task(_explain_some(job, analyzer, waiting, results, progress))
 
 
 async def _explain_some(
-    plan: Plan, analyzer: Analyzer, waiting: Iterator[Path], results: Results, progress: tqdm
+    job: FolderJob, analyzer: Analyzer, waiting: Iterator[Path], results: ResultsTable, progress: tqdm
 ) -> None:
     for path in waiting:
-        await _explain_one(plan, analyzer, path, results)
+        await _explain_one(job, analyzer, path, results)
         progress.update()
 
 
-async def _explain_one(plan: Plan, analyzer: Analyzer, path: Path, results: Results) -> None:
+async def _explain_one(job: FolderJob, analyzer: Analyzer, path: Path, results: ResultsTable) -> None:
     """Add the row of one film, unless it is there with its overlay."""
-    name, manifest = _name(path, plan), analyzer.manifest
-    row = {"file": name, "model": f"{manifest.name}/{manifest.version}", "question": plan.words}
+    name, manifest = _name(path, job), analyzer.manifest
+    row = {"file": name, "model": f"{manifest.name}/{manifest.version}", "question": job.words}
     try:
         data = await asyncio.to_thread(path.read_bytes)
         row["sha256"] = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
-        overlay = Path("overlays") / f"{name}.{plan.question.style.format}"
-        if results.answer(Inquiry(**row)) and (plan.out / overlay).is_file():
+        overlay = Path("overlays") / f"{name}.{job.style.format}"
+        if results.answer(Inquiry(**row)) and (job.out / overlay).is_file():
             return
-        explanation = await analyzer.explain(data, plan.question)
-        await asyncio.to_thread(_write, plan.out / overlay, explanation.overlay.data)
+        explanation = await analyzer.explain(identify(data), job.question, Drawing(job.style))
+        assert explanation.overlay is not None
+        await asyncio.to_thread(_write, job.out / overlay, explanation.overlay.data)
     except (InputError, OSError) as error:
         results.add(row | {"error": str(error)})
     else:
@@ -133,6 +137,6 @@ def _answer(explanation: Explanation) -> dict[str, str]:
     }
 
 
-def _name(path: Path, plan: Plan) -> str:
+def _name(path: Path, job: FolderJob) -> str:
     """What a film is called in the table: its path in the folder, in Unicode whatever the disk holds."""
-    return os.fsencode(path.relative_to(plan.folder).as_posix()).decode("utf-8", "replace")
+    return os.fsencode(path.relative_to(job.folder).as_posix()).decode("utf-8", "replace")

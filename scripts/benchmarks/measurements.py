@@ -16,7 +16,7 @@ from PIL import Image
 from app.explain.question import Question
 from app.imaging.overlay import Style
 from app.settings import Settings
-from scripts.batch.folder import Plan, explain_folder
+from scripts.batch.folder import FolderJob, explain_folder
 from scripts.benchmarks.bare import BATCH_SIZES, Bare, Yardstick, median_ms, multiplication_rate
 from scripts.benchmarks.load import Server, health_p99_ms, rate, served
 from scripts.benchmarks.stages import stage_times
@@ -152,11 +152,11 @@ def measure(
     batches = Yardstick(lambda: bare.rate(best, effort.rounds))
     yield from folder_rates(bare, batches, bodies["PNG"], own, effort.folder_films)
     if url is not None:
-        yield from load(url, bodies, bare, batches, effort, settings.max_queue)
+        yield from load(url, bodies, bare, batches, effort, settings.max_concurrent_requests)
     else:
         with served(settings) as server:
             yield Figure("start to ready", server.start_s, "s")
-            yield from load(server.url, bodies, bare, batches, effort, settings.max_queue)
+            yield from load(server.url, bodies, bare, batches, effort, settings.max_concurrent_requests)
             yield from memory(server, bodies["JPEG"], effort.memory_requests)
 
 
@@ -192,7 +192,7 @@ def _folder_rate(bare: Bare, batches: Yardstick, files: list[tuple[str, bytes]],
         for file, data in files:
             (folder / file).write_bytes(data)
         start = time.perf_counter()
-        explain_folder(Plan(folder, Path(place) / "out", Question(style=Style("jpeg"))), bare.runtime)
+        explain_folder(FolderJob(folder, Path(place) / "out", Question(), Style("jpeg")), bare.runtime)
         reached = len(files) / (time.perf_counter() - start)
     return Figure(name, reached, "images/s", reached / batches.around(), "best bare batches")
 

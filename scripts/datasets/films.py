@@ -18,6 +18,7 @@ from app.arrays import UInt8Array
 from app.artifact.manifest import InputSpec
 from app.errors import InputError
 from app.imaging.decoding import decode, to_input
+from app.imaging.headers import identify
 from scripts.errors import DataError
 
 MAX_PIXELS = 200_000_000
@@ -149,7 +150,7 @@ def read_pixels(films: Sequence[Film], spec: InputSpec) -> UInt8Array:
 
     def read(film: Film) -> UInt8Array | str:
         try:
-            picture = decode(film.path.read_bytes(), max_pixels=MAX_PIXELS)
+            picture = decode(identify(film.path.read_bytes()), max_pixels=MAX_PIXELS)
         except InputError as error:
             return f"{film.path}: {error}"
         return to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)

@@ -65,7 +65,7 @@ def other_films() -> list[Picture]:
 
 
 @cache
-def strangers() -> dict[str, list[Picture]]:
+def out_of_distribution_samples() -> dict[str, list[Picture]]:
     """All of them, by kind."""
     return {
         "natural pictures": natural_pictures(),

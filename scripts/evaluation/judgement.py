@@ -16,7 +16,7 @@ from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.imaging.decoding import to_input
 from app.imaging.picture import Picture
 from scripts.datasets.films import Film, person, read_pixels
-from scripts.datasets.out_of_distribution import strangers
+from scripts.datasets.out_of_distribution import out_of_distribution_samples
 from scripts.errors import DataError
 from scripts.evaluation import robustness
 from scripts.evaluation.calibration import cross_calibrated, cross_scaled
@@ -29,7 +29,7 @@ CONTROL_FILMS = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Results:
+class Predictions:
     """What a model answered to `films`.
 
     `labels` `[N]` are the true classes, `probabilities` `[N, classes]` and `novelty` `[N]` the answers.
@@ -52,7 +52,7 @@ class Results:
         return np.asarray(self.predicted == self.labels)
 
 
-def run(entry: Path, films: Sequence[Film]) -> Results:
+def run(entry: Path, films: Sequence[Film]) -> Predictions:
     """What the artefact `entry`, as it is served, answers to `films`.
 
     Raises:
@@ -66,7 +66,7 @@ def run(entry: Path, films: Sequence[Film]) -> Results:
     pixels = read_pixels(films, runtime.manifest.input)
     starts = range(0, len(pixels), 16)
     scores = [runtime.predict(pixels[s : s + 16]) for s in tqdm(starts, desc="predicting", unit="batch")]
-    return Results(
+    return Predictions(
         films=films,
         classes=classes,
         labels=np.array([classes.index(film.label) for film in films]),
@@ -75,9 +75,9 @@ def run(entry: Path, films: Sequence[Film]) -> Results:
     )
 
 
-def joined(parts: Sequence[Results]) -> Results:
+def joined(parts: Sequence[Predictions]) -> Predictions:
     """The answers of several fold models as one, each calibrated, and its novelty scaled, by the other folds."""
-    return Results(
+    return Predictions(
         films=[film for part in parts for film in part.films],
         classes=parts[0].classes,
         labels=np.concatenate([part.labels for part in parts]),
@@ -86,7 +86,7 @@ def joined(parts: Sequence[Results]) -> Results:
     )
 
 
-def metrics(results: Results) -> dict[str, Any]:
+def metrics(results: Predictions) -> dict[str, Any]:
     """Accuracy, per-class and per-source figures, curves; each proportion with a 95 % interval."""
     every = list(range(len(results.classes)))
     precision, recall, f1, support = precision_recall_fscore_support(
@@ -112,7 +112,7 @@ def metrics(results: Results) -> dict[str, Any]:
     }
 
 
-def _one_against_rest(results: Results, index: int) -> dict[str, Any]:
+def _one_against_rest(results: Predictions, index: int) -> dict[str, Any]:
     positive, called = results.labels == index, results.predicted == index
     scores = results.probabilities[:, index]
     figures: dict[str, Any] = {
@@ -127,7 +127,7 @@ def _one_against_rest(results: Results, index: int) -> dict[str, Any]:
     return figures
 
 
-def _by_source(results: Results) -> dict[str, Any]:
+def _by_source(results: Predictions) -> dict[str, Any]:
     """Within each source: accuracy, and how each class is told from the first one, which source alone can't do."""
     first = results.classes[0]
     figures = {}
@@ -153,7 +153,7 @@ def _by_source(results: Results) -> dict[str, Any]:
     return figures
 
 
-def _area(results: Results, scores: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> dict[str, Any]:
+def _area(results: Predictions, scores: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> dict[str, Any]:
     """How well `scores` `[N]` tell the films of one mask `[N]` from those of the other."""
     persons = np.array([person(film) for film in results.films])
     return auc(scores[positive], scores[negative], (persons[positive].tolist(), persons[negative].tolist()))
@@ -170,7 +170,7 @@ def novelty_figures(runtime: TensorFlowRuntime, novelty: Float32Array) -> dict[s
         ]
         return runtime.predict(np.stack(pixels)).novelty
 
-    scores = {kind: score(pictures) for kind, pictures in strangers().items()}
+    scores = {kind: score(pictures) for kind, pictures in out_of_distribution_samples().items()}
     everything = np.concatenate(list(scores.values()))
     return {
         "films_flagged": proportion(int((novelty > threshold).sum()), len(novelty)),
@@ -182,7 +182,7 @@ def novelty_figures(runtime: TensorFlowRuntime, novelty: Float32Array) -> dict[s
     }
 
 
-def sceptics_figures(parts: Sequence[tuple[Path, Results]]) -> dict[str, Any]:
+def robustness_figures(parts: Sequence[tuple[Path, Predictions]]) -> dict[str, Any]:
     """The controls of `scripts.evaluation.robustness`, each part's model asked about the part's own films."""
     changes: dict[str, list[np.ndarray]] = {name: [] for name in robustness.HARMLESS}
     rims: dict[str, list[np.ndarray]] = {"border": [], "corners": []}
@@ -227,12 +227,12 @@ def _share(found: Sequence[np.ndarray]) -> dict[str, Any]:
     return proportion(int(values.sum()), len(values))
 
 
-def _randomised(entry: Path, results: Results) -> list[tuple[int, float]]:
+def _randomised(entry: Path, results: Predictions) -> list[tuple[int, float]]:
     runtime = TensorFlowRuntime(entry)
     return robustness.cascading_randomisation(runtime, read_pixels(list(results.films[:8]), runtime.manifest.input))
 
 
-def judge(out: Path, entry: Path, parts: Sequence[tuple[Path, Results]], facts: dict[str, Any]) -> dict[str, Any]:
+def judge(out: Path, entry: Path, parts: Sequence[tuple[Path, Predictions]], facts: dict[str, Any]) -> dict[str, Any]:
     """Measure everything, write `metrics.json`, `report.html` and the gallery into `out`, and return the figures.
 
     Args:
@@ -247,7 +247,7 @@ def judge(out: Path, entry: Path, parts: Sequence[tuple[Path, Results]], facts: 
     runtime = TensorFlowRuntime(entry)
     if runtime.manifest.novelty is not None:
         figures["novelty"] = novelty_figures(runtime, results.novelty)
-    figures["controls"] = sceptics_figures(parts)
+    figures["controls"] = robustness_figures(parts)
     # Of a cross-validation the first part is enough: methods are compared with one another, on the same films.
     first, answered = parts[0]
     figures["methods"] = compare(TensorFlowRuntime(first), answered.films)
@@ -255,7 +255,7 @@ def judge(out: Path, entry: Path, parts: Sequence[tuple[Path, Results]], facts: 
     return figures
 
 
-def _mistakes(results: Results) -> list[Film]:
+def _mistakes(results: Predictions) -> list[Film]:
     """The films that the model got wrong, those first of which it was most certain."""
     wrong = np.flatnonzero(~results.right)
     return [results.films[i] for i in wrong[np.argsort(-results.probabilities[wrong].max(axis=-1))]]

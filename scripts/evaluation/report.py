@@ -20,8 +20,10 @@ from app.artifact.runtimes.base import Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.explain.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
+from app.imaging.encoders import encode_picture
 from app.imaging.geometry import seen_region
-from app.imaging.overlay import Style, render
+from app.imaging.headers import identify
+from app.imaging.overlay import Style, draw_overlay
 from scripts.datasets.films import MAX_PIXELS, Film
 
 _templates = Environment(
@@ -120,7 +122,7 @@ def _write_gallery(folder: Path, manifest: Manifest, wrong: Sequence[tuple[Path,
 
 def _entry(runtime: Runtime, film: Film) -> dict[str, Any]:
     spec, classes = runtime.manifest.input, runtime.manifest.classes
-    picture = decode(film.path.read_bytes(), max_pixels=MAX_PIXELS)
+    picture = decode(identify(film.path.read_bytes()), max_pixels=MAX_PIXELS)
     pixels = to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
     truth = np.eye(len(classes), dtype=np.float32)[classes.index(film.label)]
     evidence = runtime.evidence(pixels[None], np.stack([np.zeros_like(truth), truth])[None])
@@ -128,8 +130,9 @@ def _entry(runtime: Runtime, film: Film) -> dict[str, Any]:
     pictures = []
     for row, alpha in ((0, 0.0), (0, 0.4), (1, 0.4)):
         heatmap = normalise(gradcam(evidence.features[0], evidence.gradients[0, row]))
-        drawn = render(picture.image, heatmap.values, region, Style("jpeg", alpha), max_side=320)
-        pictures.append("data:image/jpeg;base64," + base64.b64encode(drawn.data).decode("ascii"))
+        drawn = draw_overlay(picture.image, heatmap.values, region, Style(alpha=alpha), max_side=320)
+        data = encode_picture(drawn, "jpeg").data
+        pictures.append("data:image/jpeg;base64," + base64.b64encode(data).decode("ascii"))
     probabilities = dict(zip(classes, evidence.probabilities[0].tolist(), strict=True))
     predicted = max(probabilities, key=probabilities.__getitem__)
     return {"film": film, "pictures": pictures, "probabilities": probabilities, "predicted": predicted}

@@ -25,6 +25,7 @@ from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.explain.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
 from app.imaging.geometry import Fit
+from app.imaging.headers import identify
 from app.imaging.picture import Picture
 from scripts.datasets.films import MAX_PIXELS, Film
 
@@ -43,13 +44,13 @@ class Attention:
 
 def picture_of(film: Film) -> Picture:
     """The film, decoded as the service does."""
-    return decode(film.path.read_bytes(), max_pixels=MAX_PIXELS)
+    return decode(identify(film.path.read_bytes()), max_pixels=MAX_PIXELS)
 
 
 def lung_mask(film: Film, spec: InputSpec) -> UInt8Array:
     """The lung mask of `film` in the network's pixels, `[H, W]`, 0 or 1."""
     assert film.mask is not None
-    mask = decode(film.mask.read_bytes(), max_pixels=MAX_PIXELS)
+    mask = decode(identify(film.mask.read_bytes()), max_pixels=MAX_PIXELS)
     seen = to_input(mask, width=spec.width, height=spec.height, channels=1, fit=spec.fit)
     return (seen[..., 0] > 127).astype(np.uint8)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from app.artifact.manifest import ANYTHING, Expectation, Manifest, read_manifest
 from app.artifact.store import seal
 from scripts.datasets.films import read_films, read_pixels
-from scripts.exporting.golden_cases import examined
+from scripts.exporting.golden_cases import add_golden_cases
 
 
-def amend(entry: Path, data: Path | None = None, expects: Expectation = ANYTHING) -> Manifest:
+def backfill(entry: Path, data: Path | None = None, expects: Expectation = ANYTHING) -> Manifest:
     """Examine the artefact `entry`, an older one that lacks it or one whose examination has changed, and reseal it.
 
     Every file is verified before; of the artefact only `manifest.json` and the golden cases are written, the manifest
@@ -22,7 +22,7 @@ def amend(entry: Path, data: Path | None = None, expects: Expectation = ANYTHING
         ScriptError: the data can't be used.
     """
     images = None if data is None else read_pixels(read_films(data), read_manifest(entry).input)
-    manifest = examined(entry, images)
+    manifest = add_golden_cases(entry, images)
     if expects != ANYTHING:
         manifest = manifest.model_copy(update={"input": manifest.input.model_copy(update={"expects": expects})})
     return seal(entry, manifest)

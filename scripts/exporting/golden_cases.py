@@ -126,7 +126,7 @@ def sanity(entry: Path) -> SanitySpec:
     return SanitySpec(cases=CASES, correlations=correlations, control=control, limit=SANITY_LIMIT)
 
 
-def examined(entry: Path, training_images: UInt8Array | None = None) -> Manifest:
+def add_golden_cases(entry: Path, training_images: UInt8Array | None = None) -> Manifest:
     """Write the golden cases into the sealed `entry`; returns its manifest with them, to be sealed again.
 
     With `training_images` `[N, H, W, C]` thresholds for warnings are measured too; without, those that the manifest

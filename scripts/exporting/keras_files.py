@@ -10,7 +10,7 @@ from app.artifact.manifest import ANYTHING, Expectation
 from app.imaging.geometry import Fit
 from scripts.errors import ExportError
 from scripts.exporting.packing import Package, Preprocessing, keras_reference, pack
-from scripts.exporting.split_model import dissect
+from scripts.exporting.split_model import split_model
 
 
 def export(
@@ -32,7 +32,7 @@ def export(
         classes: their names, in the order of the model's outputs; for a one-unit sigmoid the negative class first.
         name: the model's name in the store.
         store: the model store's folder.
-        layer: the feature layer; default: as `dissect` chooses.
+        layer: the feature layer; default: as `split_model` chooses.
         version: default: one above the highest.
         preprocessing: what is done to pixels 0..255 before they enter the model.
         fit: how images are brought to the input's size: `squash`, `crop` or `pad`.
@@ -42,12 +42,12 @@ def export(
         ExportError: the model can't be packed, or its export doesn't reproduce it.
         ArtifactError: the name or version can't be used.
     """
-    anatomy = dissect(model, layer)
+    split = split_model(model, layer)
     package = Package(
         name=name,
         classes=classes,
-        anatomy=anatomy,
-        reference=keras_reference(model, anatomy.ending, preprocessing),
+        split=split,
+        reference=keras_reference(model, split.ending, preprocessing),
         preprocessing=preprocessing,
         fit=fit,
         expects=expects,

@@ -25,8 +25,8 @@ from app.artifact.manifest import (
 from app.artifact.store import new_version, seal
 from app.imaging.geometry import Fit
 from scripts.errors import ExportError
-from scripts.exporting.golden_cases import examined
-from scripts.exporting.split_model import Anatomy, Ending
+from scripts.exporting.golden_cases import add_golden_cases
+from scripts.exporting.split_model import Ending, SplitModel
 
 Preprocessing = Literal["none", "rescale", "tf", "caffe", "torch"]
 PREPROCESSINGS: tuple[Preprocessing, ...] = get_args(Preprocessing)
@@ -49,7 +49,7 @@ class Package:
 
     name: str
     classes: tuple[str, ...]
-    anatomy: Anatomy
+    split: SplitModel
     reference: Reference
     preprocessing: Preprocessing = "none"
     fit: Fit = "squash"
@@ -90,7 +90,7 @@ class Explainer:
 
     def __init__(self, package: Package) -> None:
         self._package = package
-        self._trunk, self._head = package.anatomy.trunk, package.anatomy.head
+        self._trunk, self._head = package.split.trunk, package.split.head
 
     def save(self, entry: Path) -> None:
         """Write the SavedModel into the folder `entry`."""
@@ -187,39 +187,37 @@ def pack(package: Package, store: Path, version: int | None = None) -> Path:
         ArtifactError: the name or the version can't be used.
     """
     _check_package(package)
-    height, width, channels = package.anatomy.trunk.input_shape[1:]
+    height, width, channels = package.split.trunk.input_shape[1:]
     with new_version(store, package.name, version) as (entry, number):
         Explainer(package).save(entry)
         _prove(package, entry, (height, width, channels))
-        _, grid_height, grid_width, depth = package.anatomy.head.input_shape
+        _, grid_height, grid_width, depth = package.split.head.input_shape
         manifest = Manifest(
             name=package.name,
             version=number,
             created=datetime.now(UTC).replace(microsecond=0),
             classes=package.classes,
             input=InputSpec(height=height, width=width, channels=channels, fit=package.fit, expects=package.expects),
-            feature_layer=FeatureLayer(
-                name=package.anatomy.layer, height=grid_height, width=grid_width, channels=depth
-            ),
+            feature_layer=FeatureLayer(name=package.split.layer, height=grid_height, width=grid_width, channels=depth),
             temperature=package.temperature,
             novelty=package.novelty,
             training=package.training,
             intended_use=package.intended_use,
         )
         seal(entry, manifest)
-        manifest = seal(entry, examined(entry, package.training_images))
+        manifest = seal(entry, add_golden_cases(entry, package.training_images))
         if package.judge is not None:
             seal(entry, manifest.model_copy(update={"metrics": package.judge(entry)}))
     return store / package.name / str(number)
 
 
 def _check_package(package: Package) -> None:
-    channels = package.anatomy.trunk.input_shape[-1]
+    channels = package.split.trunk.input_shape[-1]
     if channels not in (1, 3):
         raise ExportError(f"the model takes {channels} channels; images have 1 or 3")
     if channels == 1 and package.preprocessing in ("caffe", "torch"):
         raise ExportError(f"preprocessing {package.preprocessing!r} needs 3 channels; the model takes 1")
-    logits = package.anatomy.head.output_shape[-1]
+    logits = package.split.head.output_shape[-1]
     if logits != len(package.classes):
         raise ExportError(f"{len(package.classes)} class names for {logits} logits: {', '.join(package.classes)}")
     if len(set(package.classes)) != logits or not all(package.classes):

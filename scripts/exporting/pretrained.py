@@ -13,7 +13,7 @@ import keras
 
 from scripts.errors import WeightsError
 from scripts.exporting.packing import Package, Preprocessing, keras_reference, pack
-from scripts.exporting.split_model import dissect
+from scripts.exporting.split_model import split_model
 from scripts.networks.backbones import LITE0_PACKAGE, package_file
 from scripts.networks.efficientnet import efficientnet_lite0, load_weights
 from scripts.networks.pytorch_file import read_state
@@ -93,12 +93,12 @@ def publish(name: str, store: Path, weights: str = "imagenet") -> Path:
         source = SOURCES[name]
         model, preprocessing = _weighted(source, weights), source.preprocessing
         origin = f"keras.applications.{source.function} of Keras {keras.__version__}, weights {Path(weights).name}"
-    anatomy = dissect(model)
+    split = split_model(model)
     package = Package(
         name=name,
         classes=class_names(),
-        anatomy=anatomy,
-        reference=keras_reference(model, anatomy.ending, preprocessing),
+        split=split,
+        reference=keras_reference(model, split.ending, preprocessing),
         preprocessing=preprocessing,
         fit="crop",
         training={"data": "ImageNet, ILSVRC 2012", "weights": origin},

@@ -25,7 +25,7 @@ Ending = Literal["softmax", "sigmoid", "logits", "logit"]
 
 
 @dataclass(frozen=True, slots=True)
-class Anatomy:
+class SplitModel:
     """A classifier in two parts, which share the variables of the model that they were taken from.
 
     `trunk` maps images `[B, H, W, C]` to features `[B, h, w, K]`, `head` those to logits `[B, classes]`; `layer` names
@@ -58,7 +58,7 @@ class _Step:
         return (shape[1], shape[2]) if len(shape) == 4 and None not in shape[1:] else None
 
 
-def dissect(model: keras.Model, layer: str | None = None) -> Anatomy:
+def split_model(model: keras.Model, layer: str | None = None) -> SplitModel:
     """Take `model` apart at `layer`, a name or, where names repeat, a path such as `backbone/block5_conv3`.
 
     By default the last layer whose output still has the last convolution's spatial size: its batch-norm and
@@ -91,7 +91,7 @@ def dissect(model: keras.Model, layer: str | None = None) -> Anatomy:
             "late; choose a layer that every path goes through, with --layer"
         ) from error
     unique = sum(other.name == step.name for other in steps) == 1
-    return Anatomy(keras.Model(image, step.output), head, step.name if unique else step.path, ending)
+    return SplitModel(keras.Model(image, step.output), head, step.name if unique else step.path, ending)
 
 
 def _replay(model: Any, tensor: Any, prefix: str, steps: list[_Step]) -> Any:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from app.arrays import Float32Array, UInt8Array
 from app.artifact.manifest import InputSpec
 from app.imaging.decoding import decode, to_input
+from app.imaging.headers import identify
 from scripts.datasets.films import MAX_PIXELS, Film, read_pixels
 from scripts.training.augmentation import augment
 
@@ -98,7 +99,7 @@ def _compute(
 
 def _read_mask(film: Film, side: int) -> UInt8Array:
     assert film.mask is not None
-    picture = decode(film.mask.read_bytes(), max_pixels=MAX_PIXELS)
+    picture = decode(identify(film.mask.read_bytes()), max_pixels=MAX_PIXELS)
     return to_input(picture, width=side, height=side, channels=1, fit="crop")[..., 0]
 
 

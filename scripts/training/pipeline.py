@@ -24,7 +24,7 @@ from scripts.datasets.films import Film, class_names, digest, folds, read_films,
 from scripts.evaluation.calibration import temperature_of, threshold_of
 from scripts.evaluation.judgement import judge, run, summary
 from scripts.exporting.packing import Judge, Package, pack
-from scripts.exporting.split_model import Anatomy
+from scripts.exporting.split_model import SplitModel
 from scripts.networks.backbones import BACKBONES, Network, round_to_half, weights_provenance
 from scripts.networks.layers import Novelty
 from scripts.training.augmentation import REVISION
@@ -145,14 +145,14 @@ class _Trainer:
         self._fitter.fit(indices)
         novelty = fit_novelty(self._fitter.cache, indices)
         novelty.scale.assign(threshold)
-        anatomy = _assembled(self._fitter.network, novelty)
-        for part in (anatomy.trunk, anatomy.head):
+        split = _assembled(self._fitter.network, novelty)
+        for part in (split.trunk, split.head):
             round_to_half(part)
         package = Package(
             name=name,
             classes=self._corpus.classes,
-            anatomy=anatomy,
-            reference=_reference(anatomy, temperature),
+            split=split,
+            reference=_reference(split, temperature),
             fit=self._spec.fit,
             expects=self._spec.expects,
             temperature=temperature,
@@ -164,17 +164,17 @@ class _Trainer:
         return pack(package, store, version_number)
 
 
-def _assembled(network: Network, novelty: Novelty) -> Anatomy:
+def _assembled(network: Network, novelty: Novelty) -> SplitModel:
     image = keras.Input(network.frozen.input_shape[1:], name="image")
     cut = network.frozen(image)
     trunk = keras.Model(image, [network.tail(cut), novelty(cut)])
-    return Anatomy(trunk, network.head, network.feature_layer, "logits")
+    return SplitModel(trunk, network.head, network.feature_layer, "logits")
 
 
-def _reference(anatomy: Anatomy, temperature: float) -> Any:
+def _reference(split: SplitModel, temperature: float) -> Any:
     def probabilities(images: UInt8Array) -> Float32Array:
-        features, _ = anatomy.trunk(images.astype(np.float32), training=False)
-        logits = np.asarray(anatomy.head(features, training=False), np.float64)
+        features, _ = split.trunk(images.astype(np.float32), training=False)
+        logits = np.asarray(split.head(features, training=False), np.float64)
         return np.exp(log_softmax(logits / temperature, axis=-1)).astype(np.float32)
 
     return probabilities

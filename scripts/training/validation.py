@@ -16,7 +16,7 @@ from app.artifact.manifest import InputSpec
 from scripts.datasets.films import Film, class_names, digest, read_films
 from scripts.datasets.splits import Part, by_folds, leaving_out, selected
 from scripts.evaluation.calibration import cross_calibrated
-from scripts.evaluation.judgement import Results, metrics, summary
+from scripts.evaluation.judgement import Predictions, metrics, summary
 from scripts.networks.backbones import BACKBONES, weights_provenance
 from scripts.training.augmentation import REVISION
 from scripts.training.features import cache_features
@@ -91,9 +91,9 @@ def _fitter(films: list[Film], names: tuple[str, ...], labels: np.ndarray, recip
     )
 
 
-def _answered(fitter: Fitter, films: list[Film], names: tuple[str, ...], labels: np.ndarray, part: Part) -> Results:
+def _answered(fitter: Fitter, films: list[Film], names: tuple[str, ...], labels: np.ndarray, part: Part) -> Predictions:
     fitter.fit(part.train)
-    return Results(
+    return Predictions(
         films=[films[i] for i in part.test],
         classes=names,
         labels=labels[part.test],
@@ -102,10 +102,10 @@ def _answered(fitter: Fitter, films: list[Film], names: tuple[str, ...], labels:
     )
 
 
-def _joined(parts: Sequence[Results]) -> Results:
+def _joined(parts: Sequence[Predictions]) -> Predictions:
     """All parts' answers as one, each calibrated by the others."""
     calibrated = cross_calibrated([(part.probabilities, part.labels) for part in parts])
-    return Results(
+    return Predictions(
         films=[film for part in parts for film in part.films],
         classes=parts[0].classes,
         labels=np.concatenate([part.labels for part in parts]),
@@ -114,5 +114,5 @@ def _joined(parts: Sequence[Results]) -> Results:
     )
 
 
-def _told(part: Part, results: Results) -> dict[str, Any]:
+def _told(part: Part, results: Predictions) -> dict[str, Any]:
     return {"trained_on": len(part.train), **summary(metrics(results))}

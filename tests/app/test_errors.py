@@ -3,7 +3,7 @@
 import inspect
 
 from app import errors
-from app.main import STATUSES
+from app.api.problems import STATUSES
 
 
 def test_the_docstring_draws_every_error():

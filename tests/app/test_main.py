@@ -107,7 +107,7 @@ def test_no_result_in_time():
 def test_too_many_at_once():
     """503 with Retry-After, at once; those inside are answered."""
     runtime = GatedRuntime()
-    with TestClient(create_app(Settings(max_queue=1), runtime)) as client, ThreadPoolExecutor(1) as pool:
+    with TestClient(create_app(Settings(max_concurrent_requests=1), runtime)) as client, ThreadPoolExecutor(1) as pool:
         inside = pool.submit(client.post, "/predict", content=FILM)
         assert runtime.entered.wait(timeout=10)
         refused = client.post("/predict", content=FILM)

@@ -9,7 +9,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from app.imaging.geometry import seen_region
-from app.imaging.overlay import Style, colours, render
+from app.imaging.overlay import Style, colours, draw_overlay
 from tests.page.visits import FILM, assert_alike
 from tests.pictures import decoded, encoded, noise
 
@@ -94,5 +94,5 @@ def test_the_page_and_the_service_draw_the_same(tab, fit, size):
     drawn = tab.page.evaluate(DRAWN, ["/a-film.png", values, fit, 32, colours("turbo").tolist(), 0.6])
     region = seen_region(width, height, 32, 32, fit)
     style = Style(alpha=0.6, colormap="turbo")
-    served = render(Image.fromarray(film), heatmap, region, style, max_side=1024)
-    assert_alike(np.reshape(drawn, (height, width, 4))[..., :3], np.asarray(served.picture))
+    served = draw_overlay(Image.fromarray(film), heatmap, region, style, max_side=1024)
+    assert_alike(np.reshape(drawn, (height, width, 4))[..., :3], np.asarray(served))

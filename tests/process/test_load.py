@@ -33,7 +33,10 @@ def test_health_answers_while_films_are_explained(entry_of, unused_port):
 def test_a_full_queue_refuses_at_once_and_stays_alive(entry_of, unused_port):
     """Two places, sixteen clients: some are answered, the others told to come again; health answers throughout."""
     film = encoded(noise(1024, 1024))
-    with serving(entry_of(models.batch_norm_dropout), unused_port, LIGHTBOX_MAX_QUEUE="2") as (process, url):
+    with serving(entry_of(models.batch_norm_dropout), unused_port, LIGHTBOX_MAX_CONCURRENT_REQUESTS="2") as (
+        process,
+        url,
+    ):
         wait_until_ready(url, process)
         with ThreadPoolExecutor(16) as pool:
             jobs = [pool.submit(httpx.post, f"{url}/explain", content=film, timeout=60) for _ in range(64)]

@@ -5,9 +5,9 @@ import pytest
 from app.artifact.manifest import Expectation, read_manifest
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.artifact.store import seal, verify_files
-from app.serving.self_test import examine
+from app.serving.self_test import run_self_test
 from scripts.amend import main
-from scripts.exporting.backfill import amend
+from scripts.exporting.backfill import backfill
 from scripts.exporting.keras_files import export
 from tests import models
 from tests.films import write_folder
@@ -34,7 +34,7 @@ def test_an_older_artefact_loads_and_says_nothing_of_itself(older):
     """There is nothing to pass."""
     runtime = TensorFlowRuntime(older)
     assert runtime.manifest.self_test is None
-    examine(runtime, older)
+    run_self_test(runtime, older)
 
 
 def test_it_is_amended_without_touching_its_saved_model(older, tmp_path, capsys):
@@ -51,7 +51,7 @@ def test_it_is_amended_without_touching_its_saved_model(older, tmp_path, capsys)
     assert manifest.cautions.films == 12
     assert manifest.sanity is not None
     verify_files(older, manifest)
-    examine(TensorFlowRuntime(older), older)
+    run_self_test(TensorFlowRuntime(older), older)
     assert not list(older.glob(".*"))
 
 
@@ -66,9 +66,9 @@ def test_what_a_header_should_say_can_be_set(older):
 
 def test_amending_again_changes_nothing(older, tmp_path):
     """And without films the thresholds that were measured stay."""
-    first = amend(older, write_folder(tmp_path, each=3))
+    first = backfill(older, write_folder(tmp_path, each=3))
     golden = (older / "golden.npz").read_bytes()
-    assert amend(older) == first
+    assert backfill(older) == first
     assert (older / "golden.npz").read_bytes() == golden
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from app.artifact.manifest import NoveltySpec
 from app.errors import UnknownNameError
+from app.explain.question import Question
 from app.imaging.overlay import Style
-from app.serving.analyzer import Question
-from scripts.batch.folder import Plan, explain_folder
+from scripts.batch.folder import FolderJob, explain_folder
 from scripts.explain import main
 from tests import models
 from tests.dicoms import dicom
@@ -52,7 +52,7 @@ def table(out):
 
 def run(folder, out, runtime=None, **options):
     runtime = runtime or CountingRuntime()
-    rows = explain_folder(Plan(folder, out, **({"question": Question()} | options)), runtime)
+    rows = explain_folder(FolderJob(folder, out, **({"question": Question(), "style": Style()} | options)), runtime)
     return rows, runtime
 
 
@@ -118,7 +118,7 @@ def test_another_question_is_answered_anew(folder, tmp_path, change):
     if change == "overlay":
         (out / "overlays" / "bright.png.png").unlink()
     style = Style(alpha=0.2 if change == "question" else 0.5)
-    run(folder, out, runtime, question=Question(style=style))
+    run(folder, out, runtime, style=style)
     assert runtime.seen == (1 if change == "overlay" else 3)
 
 

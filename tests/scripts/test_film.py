@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from app.imaging.decoding import decode
+from app.imaging.headers import identify
 from scripts.film import main
 from tests.dicoms import packaged
 
@@ -16,4 +17,4 @@ def test_the_chest_film_is_written_upright_and_not_inverted(tmp_path):
     assert film.dtype == np.uint8
     assert film[60:100, 30:110].mean() < 90
     assert film[900:1100, 880:960].mean() > 180
-    assert (film == np.asarray(decode(packaged("RG1_UNCR.dcm"), max_pixels=film.size).image)).all()
+    assert (film == np.asarray(decode(identify(packaged("RG1_UNCR.dcm")), max_pixels=film.size).image)).all()

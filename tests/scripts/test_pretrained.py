@@ -9,7 +9,8 @@ from app.artifact.manifest import InputSpec, read_manifest
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.explain.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
-from app.serving.self_test import examine
+from app.imaging.headers import identify
+from app.serving.self_test import run_self_test
 from scripts.errors import WeightsError
 from scripts.exporting.pretrained import SOURCES, class_names, downloaded
 from scripts.pretrained import main
@@ -76,8 +77,10 @@ def test_a_cat_is_called_a_cat_and_the_heat_lies_on_it(tmp_path):
     assert main(["efficientnet-lite0", "--store", str(tmp_path)]) == 0
     entry = tmp_path / "efficientnet-lite0" / "1"
     runtime = TensorFlowRuntime(entry)
-    examine(runtime, entry)
-    pixels = to_input(decode(encoded(data.chelsea()), max_pixels=10**6), width=224, height=224, channels=3, fit="crop")
+    run_self_test(runtime, entry)
+    pixels = to_input(
+        decode(identify(encoded(data.chelsea())), max_pixels=10**6), width=224, height=224, channels=3, fit="crop"
+    )
     evidence = runtime.evidence(pixels[None], np.zeros((1, 1, 1000), np.float32))
     best = [runtime.manifest.classes[i] for i in np.argsort(-evidence.probabilities[0])[:3]]
     assert best[0] in CATS

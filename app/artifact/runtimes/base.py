@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from app.arrays import Float32Array, UInt8Array
 from app.artifact.manifest import Manifest
+
+
+class Library(NamedTuple):
+    """The library that runs a network, by the name of its package, and its version."""
+
+    name: str
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,11 @@ class Runtime(Protocol):
     @property
     def device(self) -> str:
         """`CPU`, or the name of the GPU that computes."""
+        ...
+
+    @property
+    def library(self) -> Library:
+        """What computes the answers: a receipt names it."""
         ...
 
     def memory_bytes(self) -> int:

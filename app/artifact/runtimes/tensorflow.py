@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from app.arrays import Float32Array, UInt8Array
 from app.artifact.manifest import Manifest, read_manifest
-from app.artifact.runtimes.base import Evidence, Scores
+from app.artifact.runtimes.base import Evidence, Library, Scores
 from app.artifact.store import verify_files
 from app.errors import SignatureError
 
@@ -21,6 +21,8 @@ class TensorFlowRuntime:
     Raises:
         ManifestError, DigestMismatchError, SignatureError: the artefact is refused; the message says why.
     """
+
+    library = Library("tensorflow", tf.__version__)
 
     def __init__(self, entry: Path) -> None:
         self.manifest: Manifest = read_manifest(entry)

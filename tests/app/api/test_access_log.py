@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from app.telemetry.stages import logs
+from app.telemetry import logs
 from tests.doubles import BrightnessRuntime, BrokenRuntime
 from tests.pictures import constant, encoded
 

@@ -2,24 +2,32 @@
 
 import pytest
 from pydantic import SecretStr
+from starlette.testclient import TestClient
 
-from app.api.auth import check_key
-from app.errors import CredentialsError
+from app.main import create_app
+from app.settings import Settings
+from tests.doubles import BrightnessRuntime
 
 KEYS = (SecretStr("first"), SecretStr("zweiter-schlüssel"))
+
+
+@pytest.fixture(scope="module")
+def guarded():
+    with TestClient(create_app(Settings(api_keys=KEYS), BrightnessRuntime())) as client:
+        yield client
 
 
 @pytest.mark.parametrize(
     "headers",
     [
         {"authorization": "Bearer first"},
-        {"authorization": "bearer  zweiter-schlüssel"},
+        {"authorization": "bearer  zweiter-schlüssel".encode()},
         {"x-api-key": "first"},
     ],
 )
-def test_any_of_the_keys_opens(headers):
-    """In either header."""
-    check_key(headers, KEYS)
+def test_any_of_the_keys_opens(guarded, headers):
+    """In either header; a key may have any characters."""
+    assert guarded.get("/models", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -29,16 +37,39 @@ def test_any_of_the_keys_opens(headers):
         ({"authorization": "Basic first"}, "is needed"),
         ({"authorization": "Bearer second"}, "is not known"),
         ({"x-api-key": "firs"}, "is not known"),
-        ({"x-api-key": "first,zweiter-schlüssel"}, "is not known"),
+        ({"x-api-key": "first,zweiter-schlüssel".encode()}, "is not known"),
     ],
 )
-def test_anything_else_does_not(headers, reason):
-    """And what was sent is not repeated."""
-    with pytest.raises(CredentialsError, match=reason) as refusal:
-        check_key(headers, KEYS)
-    assert "second" not in str(refusal.value)
+def test_anything_else_does_not(guarded, headers, reason):
+    """The answer is a problem document that doesn't repeat what was sent."""
+    answer = guarded.get("/models", headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert reason in answer.json()["detail"]
+    assert "second" not in answer.text
 
 
-def test_without_keys_everyone_may_pass():
-    """As it is out of the box."""
-    check_key({}, ())
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/"])
+def test_health_and_the_page_need_no_key(guarded, path):
+    """Orchestrators have none, and the page asks for one."""
+    assert guarded.get(path).status_code == 200
+
+
+def test_without_keys_everyone_may_pass(client):
+    """As it is out of the box, whatever a client sends."""
+    assert client.get("/models", headers={"x-api-key": "anything"}).status_code == 200
+
+
+def test_the_description_has_both_schemes(client, guarded):
+    """They give `/docs` its Authorize button; only a service with keys requires one of them."""
+    for service, alternatives in ((guarded, 2), (client, 3)):
+        schema = service.get("/openapi.json").json()
+        schemes = schema["components"]["securitySchemes"].values()
+        assert {(one["type"], one.get("scheme") or one.get("name")) for one in schemes} == {
+            ("http", "bearer"),
+            ("apiKey", "X-API-Key"),
+        }
+        security = schema["paths"]["/explain"]["post"]["security"]
+        assert len(security) == alternatives
+        assert ({} in security) is (alternatives == 3)
+        assert "security" not in schema["paths"]["/livez"]["get"]

@@ -7,8 +7,10 @@ import anyio
 import pytest
 from starlette.datastructures import Headers
 
-from app.api.upload import image_bytes
+from app.api.upload import read_image
 from app.errors import MalformedBodyError, NoImageError
+from app.imaging.headers import EncodedImage
+from app.serving.workers import Workers
 from tests.dicoms import dicom
 from tests.pictures import encoded, noise
 
@@ -18,7 +20,11 @@ FORM = f"multipart/form-data; boundary={BOUNDARY}"
 
 
 def read(body: bytes, content_type: str = "") -> bytes:
-    return anyio.run(image_bytes, body, Headers({"content-type": content_type} if content_type else {}))
+    async def reading() -> EncodedImage:
+        with Workers(1) as workers:
+            return await read_image(body, Headers({"content-type": content_type} if content_type else {}), workers)
+
+    return anyio.run(reading).data
 
 
 def part(content: bytes, name="file", filename="x.png"):

@@ -1,13 +1,42 @@
-"""A question as targets, and how their gradients answer it."""
+"""A question as a target: what is differentiated, and what a map is judged by."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.errors import QuestionError, UnknownNameError
-from app.explain.question import MAX_CLASS_MAPS, Question
+from app.explain.question import MAX_CLASS_MAPS, Question, target_probability
 
 CLASSES = ("a", "b", "c")
-GRADIENTS = np.arange(1.0, 6.0, dtype=np.float32)[:, None, None, None]  # of five targets, one cell each
+QUESTIONS = st.builds(
+    Question,
+    class_name=st.sampled_from([None, *CLASSES]),
+    against=st.sampled_from([None, *CLASSES]),
+    counterfactual=st.booleans(),
+    all_classes=st.booleans(),
+).filter(lambda question: question.class_name is None or question.class_name != question.against)
+
+
+@pytest.mark.parametrize(
+    ("question", "target"),
+    [
+        ({}, (0, 0, 1)),
+        ({"class_name": "a"}, (1, 0, 0)),
+        ({"against": "a"}, (-1, 0, 1)),
+        ({"class_name": "b", "against": "a"}, (-1, 1, 0)),
+        ({"counterfactual": True}, (0, 0, -1)),
+        ({"against": "a", "counterfactual": True}, (1, 0, -1)),
+        ({"method": "eigencam"}, (0, 0, 0)),
+    ],
+)
+def test_a_question_is_a_target_over_the_logits(question, target):
+    """The predicted class is `c`. No zero has a sign: receipts are compared as text."""
+    found = Question(**question).target(CLASSES, "c").tolist()
+    assert found == list(target)
+    assert "-0.0" not in str(found)
 
 
 @pytest.mark.parametrize(
@@ -15,40 +44,58 @@ GRADIENTS = np.arange(1.0, 6.0, dtype=np.float32)[:, None, None, None]  # of fiv
     [
         ({}, [[0, 0, 0]]),
         ({"class_name": "b"}, [[0, 1, 0]]),
-        ({"class_name": "b", "against": "c"}, [[0, 1, 0], [0, 0, 1]]),
-        ({"against": "c"}, [[0, 0, 0], [0, 0, 1]]),
-        ({"class_name": "c", "counterfactual": True}, [[0, 0, 1]]),
+        ({"class_name": "b", "against": "c"}, [[0, 1, -1]]),
+        ({"class_name": "c", "counterfactual": True}, [[0, 0, -1]]),
+        ({"against": "c"}, [[0, 0, 0], [0, 0, -1]]),
+        ({"counterfactual": True}, [[0, 0, 0]]),
         ({"all_classes": True}, [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]),
+        ({"class_name": "a", "all_classes": True}, [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]),
     ],
 )
 def test_the_rows_that_are_differentiated(question, rows):
-    """Zeros stand for the predicted class."""
+    """A named class is asked about by its target. Zeros stand for the predicted class."""
     asked = Question(**question)
     asked.check(CLASSES)
-    assert asked.targets(CLASSES).tolist() == rows
+    assert asked.rows(CLASSES).tolist() == rows
+
+
+@given(question=QUESTIONS, predicted=st.sampled_from(CLASSES))
+def test_what_is_differentiated_is_the_target(question, predicted):
+    """For logits of known gradients, whichever class is predicted: the answer is the gradient of the target's score."""
+    if question.class_name is None and question.against == predicted:
+        return
+    jacobian = np.random.default_rng(0).normal(size=(3, 2, 2, 4)).astype(np.float32)  # of three logits
+    rows = question.rows(CLASSES)
+    resolved = np.where(rows.any(axis=-1, keepdims=True), rows, np.eye(3)[CLASSES.index(predicted)])
+    gradients = np.tensordot(resolved.astype(np.float32), jacobian, 1)
+    expected = np.tensordot(question.target(CLASSES, predicted), jacobian, 1)
+    np.testing.assert_allclose(question.gradient(gradients), expected, atol=1e-6)
+    if question.all_classes:
+        every = [replace(question, class_name=name, against=None).target(CLASSES, predicted) for name in CLASSES]
+        np.testing.assert_allclose(
+            question.class_gradients(gradients), np.tensordot(np.stack(every), jacobian, 1), atol=1e-6
+        )
 
 
 @pytest.mark.parametrize(
-    ("question", "answer"),
+    ("question", "probability"),
     [
-        ({}, 1),
-        ({"against": "b"}, 1 - 2),
-        ({"counterfactual": True}, -1),
-        ({"against": "b", "counterfactual": True}, 2 - 1),
+        ({}, 0.5),
+        ({"class_name": "a"}, 0.2),
+        ({"class_name": "a", "counterfactual": True}, 0.8),
+        ({"class_name": "a", "against": "b"}, 0.2 / 0.5),
+        ({"class_name": "a", "against": "b", "counterfactual": True}, 0.3 / 0.5),
     ],
 )
-def test_the_gradient_that_answers(question, answer):
-    """A contrast subtracts, a counterfactual negates."""
-    assert Question(**question).gradient(GRADIENTS).item() == answer
+def test_a_map_is_judged_by_what_its_target_speaks_for(question, probability):
+    """The class; of two, its share; against it, the rest. Worked out by hand."""
+    target = Question(**question).target(CLASSES, "c")
+    assert target_probability(target, np.array([0.2, 0.3, 0.5], np.float32)) == pytest.approx(probability)
 
 
-@pytest.mark.parametrize(
-    ("question", "answers"),
-    [({}, [2, 3, 4, 5]), ({"against": "b"}, [3, 4, 5]), ({"counterfactual": True}, [-2, -3, -4, -5])],
-)
-def test_the_gradients_of_every_class(question, answers):
-    """Those after the question's own."""
-    assert Question(**question, all_classes=True).class_gradients(GRADIENTS).ravel().tolist() == answers
+def test_of_two_classes_that_are_both_impossible_neither_is_likelier():
+    """No division by zero."""
+    assert target_probability(np.array([1, -1, 0], np.float32), np.array([0, 0, 1], np.float32)) == 0.5
 
 
 @pytest.mark.parametrize(

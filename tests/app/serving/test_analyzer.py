@@ -1,5 +1,7 @@
 """Predict and explain, over a runtime that a reader can follow."""
 
+import itertools
+
 import anyio
 import numpy as np
 import pytest
@@ -7,11 +9,12 @@ import pytest
 from app.artifact.manifest import NoveltySpec
 from app.errors import CorruptImageError, QuestionError, UnknownNameError
 from app.explain.question import Question
+from app.imaging.headers import identify
 from app.imaging.overlay import Style
-from app.serving.analyzer import Analyzer, Limits
+from app.serving.analyzer import Analyzer, Drawing, Limits
 from app.serving.workers import Workers
 from app.telemetry.stages import Telemetry
-from tests.doubles import BrightnessRuntime, GatedRuntime, manifest
+from tests.doubles import BrightnessRuntime, GatedRuntime, RecordingRuntime, manifest
 from tests.pictures import constant, decoded, encoded
 
 
@@ -23,11 +26,11 @@ async def asked(call, runtime=None):
 
 
 def predicted(data, runtime=None):
-    return anyio.run(asked, lambda analyzer: analyzer.predict(data), runtime)
+    return anyio.run(asked, lambda analyzer: analyzer.predict(identify(data)), runtime)
 
 
-def explained(data, runtime=None, **question):
-    return anyio.run(asked, lambda analyzer: analyzer.explain(data, Question(**question)), runtime)
+def explained(data, runtime=None, drawing=None, **question):
+    return anyio.run(asked, lambda analyzer: analyzer.explain(identify(data), Question(**question), drawing), runtime)
 
 
 BRIGHT = encoded(constant(255))
@@ -78,7 +81,7 @@ def test_heat_lies_where_the_evidence_is():
 def test_contrast_is_the_difference_of_two_scores(question):
     """∂bright - ∂dark is 2 everywhere, for the predicted class as for a named one."""
     explanation = explained(BRIGHT, **question)
-    assert (explanation.class_name, explanation.against) == ("bright", "dark")
+    assert (explanation.class_name, explanation.question.against) == ("bright", "dark")
     assert explanation.heatmap.raw_max == pytest.approx(2.0)
 
 
@@ -98,14 +101,56 @@ def test_unknown_names_are_refused(question):
 
 def test_the_overlay_is_drawn_on_the_original():
     """In its size, reduced only where it is larger than the limit."""
-    assert decoded(explained(BRIGHT).overlay.data).shape == (40, 60, 3)
-    assert decoded(explained(encoded(constant(255, 300, 600))).overlay.data).shape == (128, 256, 3)
+    drawing = Drawing(Style())
+    assert decoded(explained(BRIGHT, drawing=drawing).overlay.data).shape == (40, 60, 3)
+    assert decoded(explained(encoded(constant(255, 300, 600)), drawing=drawing).overlay.data).shape == (128, 256, 3)
+
+
+def test_only_what_is_wanted_is_drawn():
+    """No overlay unless it is asked for, and no file of it unless that is."""
+    nothing, picture = explained(BRIGHT), explained(BRIGHT, drawing=Drawing(Style(), encoded=False))
+    assert (nothing.picture, nothing.overlay) == (None, None)
+    assert picture.picture.size == (60, 40)
+    assert picture.overlay is None
 
 
 def test_alpha_zero_gives_the_image_back():
     """Through the whole pipeline."""
-    overlay = explained(encoded(HALF), style=Style(alpha=0)).overlay
+    overlay = explained(encoded(HALF), drawing=Drawing(Style(alpha=0))).overlay
     assert (decoded(overlay.data) == HALF[..., None]).all()
+
+
+CLASSES = (None, "dark", "middle", "bright")
+
+
+@pytest.mark.parametrize("counterfactual", [False, True])
+@pytest.mark.parametrize(
+    ("name", "against"), [pair for pair in itertools.product(CLASSES, CLASSES) if pair[0] is None or pair[0] != pair[1]]
+)
+def test_the_receipt_records_what_was_differentiated(name, against, counterfactual):
+    """The vector that the runtime was given for a named class; for the predicted one, what its rows add up to.
+
+    On a white image the map is the gradient, which the double makes (-1, 0, 1) times the target.
+    """
+    if (name, against) == (None, "bright"):  # the predicted class against itself
+        return
+    runtime = RecordingRuntime()
+    explanation = explained(BRIGHT, runtime, class_name=name, against=against, counterfactual=counterfactual)
+    target = np.array(explanation.receipt.target)
+    (given,) = runtime.targets
+    if name is not None:
+        assert given[0].tolist() == [target.tolist()]
+    else:
+        predicted = np.array([0, 0, -1 if counterfactual else 1])
+        assert given[0][0].tolist() == [0, 0, 0]
+        assert (predicted + given[0][1:].sum(axis=0)).tolist() == target.tolist()
+    assert explanation.heatmap.raw_max == max(0.0, target @ [-1, 0, 1])
+
+
+def test_the_receipt_names_the_library_that_computed():
+    """As the runtime says."""
+    receipt = explained(BRIGHT).receipt
+    assert (receipt.library, receipt.library_version) == ("arithmetic", "1.0")
 
 
 def test_an_image_that_can_not_be_decoded_never_reaches_the_model():
@@ -124,7 +169,7 @@ def test_the_event_loop_is_free_while_the_model_computes():
         order = []
 
         async def predict():
-            await asked(lambda analyzer: analyzer.predict(BRIGHT), runtime)
+            await asked(lambda analyzer: analyzer.predict(identify(BRIGHT)), runtime)
             order.append("predicted")
 
         async with anyio.create_task_group() as group:

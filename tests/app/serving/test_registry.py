@@ -61,6 +61,7 @@ async def registry(store, *, name="film", pinned=None, limit=4):
             store.root,
             name,
             pinned,
+            workers=workers,
             load=store.load,
             analyzer=analyzer,
             limit=limit,
@@ -147,7 +148,7 @@ def test_a_new_version_takes_over_while_the_old_one_finishes(store):
             await settle(held)
             assert await answering(held) == ("film", 2)
             assert old.manifest.version == 1
-        return held.state("film").loaded
+        return (await held.state("film")).loaded
 
     assert run(script, store) == [2]
 
@@ -194,13 +195,13 @@ def test_a_broken_version_is_refused_and_the_old_one_goes_on(store, content, rea
         store.add("film", 2, content)
         await settle(held)
         assert await answering(held) == ("film", 1)
-        assert list(held.state("film").refused) == [2]
-        assert reason in held.state("film").refused[2]
-        assert str(store.root) not in held.state("film").refused[2]
+        assert list((await held.state("film")).refused) == [2]
+        assert reason in (await held.state("film")).refused[2]
+        assert str(store.root) not in (await held.state("film")).refused[2]
         assert store.loads.count(("film", 2)) == 1
         store.add("film", 2, "mended weights")
         await settle(held)
-        assert held.state("film").refused == {}
+        assert (await held.state("film")).refused == {}
         return await answering(held)
 
     assert run(script, store) == ("film", 2)
@@ -271,7 +272,7 @@ def test_a_broken_highest_version_at_the_start(store):
 
     async def script(held):
         await held.start()
-        assert list(held.state("film").refused) == [2]
+        assert list((await held.state("film")).refused) == [2]
         return await answering(held)
 
     assert run(script, store) == ("film", 1)
@@ -349,8 +350,8 @@ def test_memory_holds_a_bounded_number_of_versions(store):
         async with held.lease("film", 1):
             for version in (2, 3, 4):
                 await answering(held, "film", version)
-            during = held.state("film").loaded
-        return during, held.state("film").loaded
+            during = (await held.state("film")).loaded
+        return during, (await held.state("film")).loaded
 
     assert run(script, store, limit=3) == ([1, 4, 5], [1, 4, 5])
 
@@ -365,7 +366,7 @@ def test_all_models_can_be_loaded_at_the_start(store):
     async def script(held):
         await held.start()
         await held.load_all()
-        return {state.name: (state.served, list(state.refused)) for state in held.states()}
+        return {state.name: (state.served, list(state.refused)) for state in await held.states()}
 
     assert run(script, store) == {"bad": (None, [1]), "film": (1, []), "leg": (2, [])}
 
@@ -379,12 +380,12 @@ def test_manifests_of_models_that_are_not_in_memory_are_read(store):
 
     async def script(held):
         await held.start()
-        assert held.manifest("film").version == 1
-        assert held.manifest("leg").version == 2
+        assert (await held.manifest("film")).version == 1
+        assert (await held.manifest("leg")).version == 2
         with pytest.raises(ModelRefusedError, match="manifest"):
-            held.manifest("hand")
+            await held.manifest("hand")
         with pytest.raises(UnknownModelError):
-            held.manifest("leg", 3)
+            await held.manifest("leg", 3)
 
     run(script, store)
     assert store.loads == [("film", 1)]

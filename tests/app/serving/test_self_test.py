@@ -7,7 +7,7 @@ import pytest
 
 from app.artifact.manifest import SanitySpec, SelfTestSpec
 from app.errors import SelfTestError
-from app.serving.self_test import answers, check_sanity, examine, read_golden, replay, write_golden
+from app.serving.self_test import answers, check_sanity, read_golden, replay, run_self_test, write_golden
 from tests.doubles import BrightnessRuntime, manifest
 
 SPEC = SelfTestSpec(file="golden.npz", cases=2, probability_tolerance=0.01, relative_tolerance=0.05)
@@ -87,7 +87,7 @@ def test_arrays_of_another_kind_are_refused(tmp_path):
 
 def test_an_artefact_without_cases_has_nothing_to_pass(tmp_path):
     """Older ones load as they did."""
-    examine(BrightnessRuntime(), tmp_path)
+    run_self_test(BrightnessRuntime(), tmp_path)
 
 
 def insane(correlation):
@@ -100,16 +100,16 @@ def test_maps_that_do_not_follow_the_weights_refuse_a_trained_model(tmp_path):
     with pytest.raises(SelfTestError, match=r"0\.97"):
         check_sanity(insane(0.97))
     stuck = manifest().model_copy(update={"sanity": insane(0.97)})
-    examine(BrightnessRuntime(stuck), tmp_path)
+    run_self_test(BrightnessRuntime(stuck), tmp_path)
     with pytest.raises(SelfTestError, match=r"0\.97"):
-        examine(BrightnessRuntime(stuck.model_copy(update={"training": {"seed": 0}})), tmp_path)
+        run_self_test(BrightnessRuntime(stuck.model_copy(update={"training": {"seed": 0}})), tmp_path)
 
 
 def test_the_cases_of_an_entry_are_replayed(tmp_path):
     """By the name that the manifest gives."""
     tested = manifest().model_copy(update={"self_test": SPEC})
     write_golden(tmp_path / "golden.npz", golden())
-    examine(BrightnessRuntime(tested), tmp_path)
+    run_self_test(BrightnessRuntime(tested), tmp_path)
     write_golden(tmp_path / "golden.npz", dataclasses.replace(golden(), maps=-golden().maps))
     with pytest.raises(SelfTestError, match="maps differ"):
-        examine(BrightnessRuntime(tested), tmp_path)
+        run_self_test(BrightnessRuntime(tested), tmp_path)

@@ -7,7 +7,7 @@ from PIL import Image
 from app.artifact.manifest import InputSpec
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from scripts.datasets.films import Film, read_films, read_pixels
-from scripts.datasets.out_of_distribution import strangers
+from scripts.datasets.out_of_distribution import out_of_distribution_samples
 from scripts.evaluation import robustness
 from tests import models
 from tests.doubles import BrightnessRuntime, manifest
@@ -115,7 +115,7 @@ def test_maps_lose_their_likeness_when_weights_are_randomised(entry_of):
 
 def test_strangers_are_of_every_kind():
     """Pictures, pages, noise, and a film of another part of the body."""
-    kinds = strangers()
+    kinds = out_of_distribution_samples()
     assert {kind: len(pictures) > 0 for kind, pictures in kinds.items()} == dict.fromkeys(
         ("natural pictures", "text pages", "noise and flat greys", "leg film"), True
     )

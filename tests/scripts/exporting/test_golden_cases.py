@@ -9,7 +9,7 @@ from app.artifact.store import seal, verify_files
 from app.errors import SelfTestError
 from app.explain.cams import METHODS, gradcam, normalise
 from app.explain.warnings import border_share, diffuseness, heatmap_warnings, margin, prediction_warnings
-from app.serving.self_test import examine, read_golden
+from app.serving.self_test import read_golden, run_self_test
 from scripts.exporting.golden_cases import CASES, FILMS, EdgeDetector, golden_pictures, thresholds
 from scripts.exporting.keras_files import export
 from tests import models
@@ -28,7 +28,7 @@ def test_every_export_records_golden_cases(entry):
     assert manifest.self_test.cases == CASES
     assert "golden.npz" in manifest.files
     verify_files(entry, manifest)
-    examine(TensorFlowRuntime(entry), entry)
+    run_self_test(TensorFlowRuntime(entry), entry)
     golden = read_golden(entry / "golden.npz")
     np.testing.assert_array_equal(golden.images, golden_pictures(16, 16, 3))
     assert (golden.targets.argmax(axis=-1) == golden.probabilities.argmax(axis=-1)).all()
@@ -52,7 +52,7 @@ def test_a_model_with_randomised_weights_fails(entry, tmp_path):
     seal(entry, read_manifest(entry))
     runtime = TensorFlowRuntime(entry)
     with pytest.raises(SelfTestError, match=r"differ from those recorded at its export by up to"):
-        examine(runtime, entry)
+        run_self_test(runtime, entry)
 
 
 def test_the_edge_detector_knows_no_weights(entry):

@@ -7,7 +7,8 @@ from sklearn.kernel_ridge import KernelRidge
 from scripts.datasets.films import Film
 from scripts.errors import DataError
 from scripts.networks.backbones import Backbone, build_network
-from scripts.training.fitting import heads, network_for
+from scripts.training import heads
+from scripts.training.fitting import network_for
 from scripts.training.recipe import Recipe
 from tests import tiny
 

@@ -15,6 +15,7 @@ from app.artifact.store import find_artifact
 from app.errors import ArtifactError, DigestMismatchError, SignatureError
 from app.explain.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
+from app.imaging.headers import identify
 from app.main import create_app
 from app.settings import Settings
 from scripts.exporting.keras_files import export
@@ -200,7 +201,9 @@ def test_the_service_answers_what_the_runtime_says(real_client, runtime_of):
     runtime = runtime_of(models.batch_norm_dropout)
     film = encoded(noise(50, 70))
     spec = runtime.manifest.input
-    pixels = to_input(decode(film, max_pixels=10_000), width=spec.width, height=spec.height, channels=3, fit=spec.fit)
+    pixels = to_input(
+        decode(identify(film), max_pixels=10_000), width=spec.width, height=spec.height, channels=3, fit=spec.fit
+    )
     body = real_client.post("/explain?class=PNEUMONIA", content=film).json()
     np.testing.assert_allclose(
         list(body["probabilities"].values()), runtime.predict(pixels[None]).probabilities[0], atol=1e-6

@@ -34,7 +34,7 @@ class Inquiry:
     question: str
 
 
-class Results:
+class ResultsTable:
     """The rows of `path`, those that were there and those that are added; as a context, open for adding.
 
     A row is on disk when `add` returns. A last line that was cut short is dropped, as are rows of other columns; they
