@@ -1,0 +1,1 @@
+"""A model on disk: its manifest, the store that holds it, and what runs it."""

@@ -1,0 +1,1 @@
+"""What answers a request, HTTP aside: admission, models in memory, batching, the analyzer."""

@@ -1,0 +1,1 @@
+"""DICOM objects: reading them, showing them, and writing overlays as Secondary Captures."""
