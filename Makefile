@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-deps --
 INSTALLED := $(BIN)/python -m pip check --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: serve test check format lint types walls film lock clean
+.PHONY: serve test check format lint types walls film up lock wheels clean
 
 serve: $(VENV)/serve.stamp  ## serve the shipped model on :8000
 	$(BIN)/python -m app
@@ -38,16 +38,40 @@ film: chest.png  ## a real chest film to try
 chest.png: $(VENV)/dev.stamp
 	$(BIN)/python -m scripts.film chest.png
 
+# Compose can't choose between services, so this does: the GPU's where Docker has NVIDIA's runtime and a GPU answers.
+up:  ## serve in a container, on the GPU where there is one
+	@docker info >/dev/null || { echo "make up needs a running Docker engine with Compose" >&2; exit 1; }
+	@port=$${LIGHTBOX_PORT:-$$(sed -n 's/^LIGHTBOX_PORT=//p' .env 2>/dev/null)}; port=$${port:-8000}; \
+	if docker info --format '{{range $$name, $$runtime := .Runtimes}}{{println $$name}}{{end}}' | grep -qx nvidia \
+			&& nvidia-smi -L 2>/dev/null | grep -q '^GPU '; \
+		then service=lightbox-gpu; processor=GPU; else service=lightbox; processor=CPU; fi; \
+	echo "Lightbox serves on the $$processor: http://localhost:$$port"; \
+	LIGHTBOX_PORT=$$port LIGHTBOX_GPU_PORT=$$port docker compose up $$service
+
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
 	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml
 # The other locks are layers: each holds what its environment has beyond requirements.lock, in the same versions.
 LAYER = $(COMPILE) -c requirements.lock $$(sed -nE 's/^([a-z0-9._-]+)(\[.*\])?==.*/--no-emit-package \1/p' requirements.lock)
+
+WHEELS = $(BIN)/uv pip install --quiet --dry-run --no-deps --only-binary :all: --target .venv/nowhere
 
 lock: $(VENV)/dev.stamp  ## resolve the locks anew
 	$(BIN)/pip install --quiet uv
 	$(COMPILE) --upgrade -o requirements.lock
 	$(LAYER) --extra gpu -o requirements-gpu.lock
 	$(LAYER) --extra dev -o requirements-dev.lock
+	$(MAKE) wheels
+
+# People run this on Graviton and Apple machines, too; the CUDA layer is for Linux alone.
+wheels: $(VENV)/dev.stamp  ## check that every locked package has a wheel for each Python and platform
+	$(BIN)/pip install --quiet uv
+	@for python in 3.11 3.12 3.13; do \
+		for platform in x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin; do \
+			echo "Python $$python on $$platform"; \
+			$(WHEELS) --python-version $$python --python-platform $$platform -r requirements.lock -r requirements-dev.lock || exit 1; \
+		done; \
+		$(WHEELS) --python-version $$python --python-platform x86_64-unknown-linux-gnu -r requirements-gpu.lock || exit 1; \
+	done
 
 $(VENV)/venv.stamp:
 	@$(or $(PYTHON),false) -c '$(SUPPORTED)' || { \
