@@ -37,11 +37,9 @@ RUN python -m compileall -q --invalidation-mode unchecked-hash app \
 
 FROM base AS server
 WORKDIR /srv/lightbox
-# Matplotlib wants a folder that it can write to; the root filesystem may be read-only.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    MPLCONFIGDIR=/tmp/matplotlib \
     LIGHTBOX_HOST=0.0.0.0 \
     LIGHTBOX_PORT=8000 \
     LIGHTBOX_MODEL_STORE=/srv/lightbox/model_store
