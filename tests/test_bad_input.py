@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.testclient import TestClient
 
-from app.api.server import Protocol
+from app.api.server import HttpProtocol
 from app.main import create_app
 from app.settings import Settings
 from tests.corpus import CORPUS, FILM, huge_png
@@ -69,7 +69,7 @@ def test_random_bodies(service, head, tail):
 def url():
     """The same over a real socket."""
     app = create_app(Settings(), BrightnessRuntime())
-    server = uvicorn.Server(uvicorn.Config(app, port=0, http=Protocol, log_config=None, access_log=False))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=HttpProtocol, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

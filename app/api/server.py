@@ -51,8 +51,8 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-class Protocol(H11Protocol):
-    """HTTP/1.1 as uvicorn speaks it by h11, which is strict; a bad frame is answered as every other error is."""
+class HttpProtocol(H11Protocol):
+    """HTTP/1.1 by uvicorn and h11, whose parser is strict; errors in the framing get problem details, too."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
