@@ -1,4 +1,4 @@
-"""The array types that pass between rooms; shapes stand beside each use."""
+"""Array types shared by the packages; each use documents its shape."""
 
 from __future__ import annotations
 

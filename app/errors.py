@@ -1,29 +1,29 @@
-"""Everything that can go wrong, as one tree. It knows no HTTP: `main` gives each class its status.
+"""The errors of the service, as one tree. `app.api.problems` maps each class to an HTTP status.
 
 LightboxError
-├── InputError                     the caller can mend it
-│   ├── MalformedBodyError         the envelope (multipart, JSON, base64) can't be read
-│   │   └── NoImageError           … or holds no image
-│   ├── UploadTooLargeError        more bytes than the limit
-│   ├── UnsupportedImageError      not an image by its magic bytes, or a kind not supported
-│   ├── ImageTooLargeError         more pixels than the limit
-│   ├── CorruptImageError          a supported kind, but truncated or damaged
-│   ├── QuestionError              a question that has no answer
-│   │   └── UnknownNameError       a class, method, format or colormap that there isn't
-│   └── NotAcceptableError         no answer type that the caller accepts
-├── UnknownModelError              no such model or version in the store
-├── CredentialsError               no key that is known
-├── ModelNotLoadedError            the model that is asked is not in memory yet
-│   └── ModelRefusedError          … and won't be: its artefact is refused
-├── DeadlineExceededError          no result in time
-├── QueueFullError                 too many requests at once
-├── SetupError                     the service is not set up as its settings ask
-└── ArtifactError                  a model-store entry is refused
-    ├── ArtifactNotFoundError      there is none
-    ├── ManifestError              manifest.json is missing or not valid
-    ├── DigestMismatchError        a file is not the one that was exported
+├── InputError                     the caller can correct the request
+│   ├── MalformedBodyError         the multipart form, the JSON or its base64 can't be read
+│   │   └── NoImageError           the body contains no image
+│   ├── UploadTooLargeError        the body exceeds the limit in bytes
+│   ├── UnsupportedImageError      the format or the pixel type is not supported
+│   ├── ImageTooLargeError         the image exceeds the limit in pixels
+│   ├── CorruptImageError          the image is truncated or damaged
+│   ├── QuestionError              the question can't be answered
+│   │   └── UnknownNameError       no such class, method, format or colormap
+│   └── NotAcceptableError         no response type that the caller accepts
+├── UnknownModelError              the store has no such model or version
+├── CredentialsError               the API key is missing or unknown
+├── ModelNotLoadedError            the model is not in memory yet
+│   └── ModelRefusedError          the model can't be loaded: its artefact is refused
+├── DeadlineExceededError          the request exceeded its time limit
+├── QueueFullError                 too many concurrent requests
+├── SetupError                     a setting needs a package that is not installed
+└── ArtifactError                  an entry of the model store is refused
+    ├── ArtifactNotFoundError      the store has no such model or version
+    ├── ManifestError              manifest.json is missing or invalid
+    ├── DigestMismatchError        a file differs from the one that was exported
     ├── SignatureError             the SavedModel lacks a signature, or its shapes contradict the manifest
-    └── SelfTestError              it does not answer as it did when it was exported
+    └── SelfTestError              the model's outputs differ from those at export
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from collections.abc import Iterable
 
 
 class LightboxError(Exception):
-    """Root of the tree; `str(error)` says what failed, what was expected and what to do."""
+    """Base class of all errors; `str(error)` says what failed, what was expected and what to do."""
 
 
 class InputError(LightboxError):
-    """The request can't be answered as it came."""
+    """The request is invalid; the caller can correct it."""
 
 
 class MalformedBodyError(InputError):
@@ -44,31 +44,31 @@ class MalformedBodyError(InputError):
 
 
 class NoImageError(MalformedBodyError):
-    """The body holds no image."""
+    """The body contains no image."""
 
 
 class UploadTooLargeError(InputError):
-    """The body has more bytes than the limit."""
+    """The request body exceeds the limit in bytes."""
 
 
 class UnsupportedImageError(InputError):
-    """The bytes are not an image of a supported kind."""
+    """The format of the image, or the type of its pixels, is not supported."""
 
 
 class ImageTooLargeError(InputError):
-    """The image has more pixels than the limit."""
+    """The image exceeds the limit in pixels."""
 
 
 class CorruptImageError(InputError):
-    """The image is of a supported kind and can't be decoded."""
+    """The image is of a supported format but truncated or damaged."""
 
 
 class QuestionError(InputError):
-    """The question about the image has no answer."""
+    """The question about the image can't be answered."""
 
 
 class UnknownNameError(QuestionError):
-    """A name that is not among the valid ones, which the message lists."""
+    """A name is unknown; the message lists the valid ones."""
 
     def __init__(self, kind: str, name: str, valid: Iterable[str]) -> None:
         self.valid = tuple(valid)
@@ -77,39 +77,39 @@ class UnknownNameError(QuestionError):
 
 
 class NotAcceptableError(InputError):
-    """None of the answer types that the caller accepts can be made."""
+    """The service can produce none of the media types that the caller accepts."""
 
 
 class UnknownModelError(LightboxError):
-    """The model store has no model of that name, or not in that version."""
+    """The model store has no such model or version."""
 
 
 class CredentialsError(LightboxError):
-    """The request has no API key, or one that is not known."""
+    """The request has no API key, or an unknown one."""
 
 
 class ModelNotLoadedError(LightboxError):
-    """The model that is asked is not in memory yet."""
+    """The requested model is not in memory yet."""
 
 
 class ModelRefusedError(ModelNotLoadedError):
-    """The model that is asked is refused; the message says why."""
+    """The requested model is refused; the message says why."""
 
 
 class DeadlineExceededError(LightboxError):
-    """The answer was not ready in time."""
+    """The request exceeded its time limit."""
 
 
 class QueueFullError(LightboxError):
-    """As many requests as the limit allows are being answered already."""
+    """The service is handling its maximum number of concurrent requests."""
 
 
 class SetupError(LightboxError):
-    """What a setting asks for is not installed."""
+    """A setting needs a package that is not installed."""
 
 
 class ArtifactError(LightboxError):
-    """A model-store entry is refused."""
+    """An entry of the model store is refused."""
 
 
 class ArtifactNotFoundError(ArtifactError):
@@ -117,11 +117,11 @@ class ArtifactNotFoundError(ArtifactError):
 
 
 class ManifestError(ArtifactError):
-    """manifest.json is missing or not valid."""
+    """manifest.json is missing or invalid."""
 
 
 class DigestMismatchError(ArtifactError):
-    """A file of the entry is missing, or is not the one that was exported."""
+    """A file of the entry is missing or differs from the one that was exported."""
 
 
 class SignatureError(ArtifactError):
@@ -129,4 +129,4 @@ class SignatureError(ArtifactError):
 
 
 class SelfTestError(ArtifactError):
-    """The model does not reproduce the golden cases that were recorded at its export, or failed its sanity check."""
+    """The model does not reproduce the golden cases from its export, or failed its sanity check."""

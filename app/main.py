@@ -1,4 +1,4 @@
-"""The application: how its parts are wired together."""
+"""The application factory, which wires the parts together."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from app.telemetry.tracing import tracer_from_environment
 
 log = logging.getLogger(__name__)
 
-_SUMMARY = "Class probabilities of an image, and a heatmap of the evidence for them."
+_SUMMARY = "Class probabilities for an image, and a heatmap of the evidence for them."
 
 
 def create_app(
@@ -36,14 +36,17 @@ def create_app(
     *,
     on_refusal: Callable[[ArtifactError], None] | None = None,
 ) -> FastAPI:
-    """Build the service as an ASGI application, which loads its model once, when it starts.
+    """Create the ASGI application. It loads the default model on startup.
 
     Args:
-        settings: by default they are read from the environment.
-        runtime: a loaded model to serve instead of the one that `settings` name.
-        on_refusal: called with the reason if the model is refused; the application then starts immediately and loads
-            its model in the background, while `/readyz` answers 503. Without it, starting waits for the model, and
-            raises the reason.
+        settings: the settings; by default they are read from the environment.
+        runtime: a loaded model to serve instead of the one that `settings` names.
+        on_refusal: called with the error if the model is refused. With it, startup does not wait for the model:
+            `/readyz` returns 503 until the model is loaded in the background. Without it, startup waits for the model
+            and raises the error.
+
+    Raises:
+        SetupError: if a setting needs a package that is not installed.
     """
     settings = settings or Settings()
     for old, new in renamed_variables():
@@ -62,7 +65,7 @@ def create_app(
         version=__version__,
         summary=_SUMMARY,
         lifespan=lifespan,
-        # The names of the functions of a generated client.
+        # Generated clients name their functions after the operation ids.
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.settings = settings

@@ -11,23 +11,23 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _PREFIX = "LIGHTBOX_"
-# Variables that have been renamed, the old name first. The old ones are still read.
+# Renamed variables, old name to new name. The old names are still read.
 _RENAMED = {"LIGHTBOX_MAX_QUEUE": "LIGHTBOX_MAX_CONCURRENT_REQUESTS"}
 
 
 def renamed_variables() -> list[tuple[str, str]]:
-    """The variables of the environment that go by an old name, each with its new name."""
+    """Return the deprecated variables that the environment sets, each with its new name."""
     return [(old, new) for old, new in _RENAMED.items() if old in os.environ]
 
 
 def variable_of(location: Sequence[str | int]) -> str:
-    """The environment variable of a field, by the location that a `ValidationError` gives."""
+    """Return the environment variable that a location in a `ValidationError` stands for."""
     name = "_".join(map(str, location)).upper()
     return name if name.startswith(_PREFIX) else f"{_PREFIX}{name}"
 
 
 class Settings(BaseSettings):
-    """Each field is the environment variable of its name, in capitals, with the prefix `LIGHTBOX_`."""
+    """The settings. Each is read from the environment variable of its name in capitals, prefixed `LIGHTBOX_`."""
 
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX,
@@ -38,81 +38,81 @@ class Settings(BaseSettings):
     )
 
     model_store: Path = Path("model_store")
-    """Folder that holds `<name>/<version>/` entries."""
+    """Folder of the model store, which contains `<name>/<version>/` entries."""
 
     model: str = "cxr-vgg16"
-    """Name of the model to serve."""
+    """Name of the default model, which answers requests that name no model."""
 
     model_version: int | None = Field(None, ge=1)
-    """Version to serve; unset, the highest."""
+    """Version of the default model; if unset, the highest."""
 
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 for all."""
+    """Address to listen on; `0.0.0.0` for all interfaces."""
 
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on."""
 
     max_upload_bytes: int = Field(20 * 1024 * 1024, ge=1)
-    """Largest request body in bytes; a larger one is refused while it is read."""
+    """Largest request body, in bytes; a larger one gets 413 before it is read to its end."""
 
     max_image_pixels: int = Field(64_000_000, ge=1)
-    """Largest image in pixels, by its header; a larger one is refused before it is decoded."""
+    """Largest image, in pixels; a larger one gets 413 before it is decoded."""
 
     max_overlay_side: int = Field(1024, ge=1, le=8192)
-    """Longest side of an overlay in pixels; larger images are reduced to it."""
+    """Longest side of an overlay, in pixels; larger images are downscaled to it."""
 
     max_batch_size: int = Field(8, ge=1, le=128)
-    """Images in one call of the model, at most."""
+    """Largest number of images in one model call."""
 
     batch_window_ms: float = Field(2.0, ge=0, le=1000)
-    """Milliseconds that a batch waits for images that are being decoded; a lone request never waits."""
+    """Milliseconds that a batch waits for images that are still being decoded; a lone request never waits."""
 
     max_concurrent_requests: int = Field(
         64, ge=1, validation_alias=AliasChoices("LIGHTBOX_MAX_CONCURRENT_REQUESTS", "LIGHTBOX_MAX_QUEUE")
     )
-    """Requests that are worked on at the same time; one more is refused with 503."""
+    """Largest number of concurrent requests; requests beyond it get 503."""
 
     request_timeout_s: float = Field(30.0, gt=0)
-    """Seconds from a request's first byte after which it is answered with 504."""
+    """Seconds from a request's first byte after which it gets 504."""
 
     faithfulness_steps: int = Field(4, ge=2, le=32)
-    """Points of a deletion or insertion curve after its first."""
+    """Number of points on a deletion or insertion curve, not counting the first."""
 
     faithfulness_maps: int = Field(19, ge=0, le=199)
-    """Random maps that a heatmap is compared with; 0: its faithfulness is not judged."""
+    """Number of random maps to compare a heatmap with; 0 turns off the judgement of faithfulness."""
 
     shutdown_grace_s: int = Field(30, ge=0)
-    """Seconds that requests have to finish when the service is told to stop."""
+    """Seconds that open requests have to finish once the port is closed."""
 
     shutdown_delay_s: float = Field(0.0, ge=0)
-    """Seconds between being told to stop, when `/readyz` turns to 503, and closing the port."""
+    """Seconds between the signal to stop, from which on `/readyz` returns 503, and closing the port."""
 
     poll_interval_s: float = Field(2.0, ge=0)
-    """Seconds between two looks at the model store for new, changed and removed versions; 0: never."""
+    """Seconds between checks of the model store for new, changed and removed versions; 0 turns them off."""
 
     preload: bool = False
-    """Load every model of the store at start; otherwise each when it is first asked for."""
+    """Load every model of the store at startup instead of on its first request."""
 
     max_models: int = Field(4, ge=1)
-    """Versions in memory at once; the one that was unused for longest makes room."""
+    """Largest number of versions in memory; the least recently used one is evicted."""
 
     intra_op_threads: int | None = Field(None, ge=1)
-    """Threads that share one operation of the model; unset, the cores that this process may use."""
+    """Threads that share one operation of the model; if unset, the number of available cores."""
 
     inter_op_threads: int | None = Field(None, ge=1)
-    """Operations of the model that run at once; unset, 1: a CNN is a chain."""
+    """Operations of the model that run concurrently; if unset, 1, because a CNN is a chain."""
 
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    """Keys, separated by commas, of which a request must carry one; unset, none is asked for."""
+    """Valid API keys, separated by commas; if unset, requests need no key."""
 
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    """Origins, separated by commas, whose pages may use the service from a browser; `*` for all."""
+    """Origins whose pages may use the service from a browser, separated by commas; `*` for all."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """How much is logged."""
+    """Lowest level that is logged."""
 
     log_format: Literal["auto", "json", "text"] = "auto"
-    """`json`: one object a line; `text`: for people; `auto`: text on a terminal, otherwise json."""
+    """`json` for one object per line, `text` for people, `auto` for text on a terminal and JSON elsewhere."""
 
     @field_validator("api_keys", "cors_origins", mode="before")
     @classmethod

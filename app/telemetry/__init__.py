@@ -1,1 +1,1 @@
-"""Metrics, traces and logs, and how many cores there are."""
+"""Metrics, traces and logs, and the number of available cores."""

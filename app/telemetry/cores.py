@@ -1,4 +1,4 @@
-"""How many processor cores this process may use, which in a container is not how many the machine has."""
+"""The number of processor cores that this process may use, which a container can limit."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path, PurePosixPath
 
 
 def available_cores(root: Path = Path("/")) -> int:
-    """The cores of this process's affinity, or of its control group's quota, whichever are fewer; at least 1.
+    """Return the smaller of this process's CPU affinity and its control group's quota, at least 1.
 
-    A quota of one and a half cores counts as two. Both versions of control groups are understood (Linux kernel
+    A quota of one and a half cores counts as two. Supports both versions of control groups (Linux kernel
     documentation, cgroup-v2, "cpu.max"; cgroup-v1, "CFS bandwidth control").
 
     Args:
-        root: where `proc` and `sys` are.
+        root: the folder that contains `proc` and `sys`.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([affinity, *map(math.ceil, _quotas(root))]))
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """The quotas, in cores, of this process's control group and of all above it."""
+    """Yield the quotas, in cores, of this process's control group and of its ancestors."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:
@@ -33,14 +33,14 @@ def _quotas(root: Path) -> Iterator[float]:
         elif "cpu" in controllers.split(","):
             for folder in _upwards(root / "sys/fs/cgroup/cpu", path):
                 quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
-                if quota.strip().isdigit():  # -1: none
+                if quota.strip().isdigit():  # -1 means no quota
                     yield int(quota) / int(period)
 
 
 def _upwards(mount: Path, path: str) -> Iterator[Path]:
-    """The folder of a control group, then those above it up to `mount`.
+    """Yield the folder of a control group, then its ancestors up to `mount`.
 
-    Inside a container only the mount itself may exist, and then it is the process's own group.
+    In a container only the mount itself may exist; it is the process's own group then.
     """
     inner = PurePosixPath(path).relative_to("/")
     yield mount / inner
@@ -49,5 +49,5 @@ def _upwards(mount: Path, path: str) -> Iterator[Path]:
 
 
 def _text(path: Path) -> str:
-    """What `path` holds; nothing where it isn't there, as on other systems than Linux."""
+    """Read `path`; return an empty string if it does not exist, as on systems other than Linux."""
     return path.read_text(encoding="ascii") if path.is_file() else ""

@@ -1,4 +1,4 @@
-"""What a log line looks like: one JSON object for machines, one sentence for people."""
+"""The format of log lines: JSON objects for machines, text for people."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
-# The request on whose behalf the code runs; every log record carries it.
+# The id of the current request; every log record carries it.
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 
 def configure(level: str, form: Literal["auto", "json", "text"]) -> None:
-    """Log to standard error from `level` on; `auto` is `text` on a terminal, `json` elsewhere."""
+    """Log to standard error at `level` and above; `auto` means `text` on a terminal, `json` elsewhere."""
     handler = logging.StreamHandler()
     handler.setFormatter(_text() if form == "text" or (form == "auto" and sys.stderr.isatty()) else _json())
     handler.addFilter(_with_request_id)

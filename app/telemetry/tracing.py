@@ -1,4 +1,4 @@
-"""OpenTelemetry traces, where the environment names a collector."""
+"""OpenTelemetry traces, if the environment names a collector."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import TYPE_CHECKING
 from app import __version__
 from app.errors import SetupError
 
-if TYPE_CHECKING:  # an extra
+if TYPE_CHECKING:  # an optional dependency
     from opentelemetry.trace import Tracer
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
 def tracer_from_environment() -> Tracer | None:
-    """A tracer that exports to the collector that the standard `OTEL_EXPORTER_OTLP_*` variables name; None without.
+    """Create a tracer for the collector that the `OTEL_EXPORTER_OTLP_*` variables name; return None if they name none.
 
-    Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter". Spans go over HTTP, in batches, from a
-    thread of their own; what has not been sent when the process ends is sent then.
+    The variables are those of the OpenTelemetry specification, "OpenTelemetry Protocol Exporter". A background thread
+    sends spans over HTTP in batches, and sends the remaining ones when the process ends.
 
     Raises:
-        SetupError: a collector is named, and the packages of the extra `otel` are not installed.
+        SetupError: if a collector is named but the packages of the extra `otel` are not installed.
     """
     named = next((name for name in ENDPOINTS if os.environ.get(name)), None)
     if named is None:
         return None
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415  # an extra
-        from opentelemetry.sdk.resources import SERVICE_NAME, Resource  # noqa: PLC0415  # an extra
-        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415  # an extra
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415  # an extra
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415  # optional
+        from opentelemetry.sdk.resources import SERVICE_NAME, Resource  # noqa: PLC0415  # optional
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415  # optional
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415  # optional
     except ImportError as error:
         raise SetupError(f"{named} is set; traces need the extra 'otel': pip install 'lightbox[otel]'") from error
     name = os.environ.get("OTEL_SERVICE_NAME", "lightbox")
