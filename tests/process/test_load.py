@@ -65,7 +65,7 @@ def test_clients_that_hang_up_leave_nothing_behind(entry_of, unused_port):
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=60)
     assert "lightbox_in_flight_requests 0.0" in metrics
-    assert "the client has gone" in log
+    assert "the client has disconnected" in log
     assert "Traceback" not in log
 
 
