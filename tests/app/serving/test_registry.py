@@ -311,7 +311,7 @@ def test_other_models_and_versions_are_loaded_when_they_are_asked_for(store):
 
 @pytest.mark.parametrize(
     ("which", "reason"),
-    [(("hand",), "there are: film"), (("../film",), "no model"), (("film", 9), r"there are: \[1\]")],
+    [(("hand",), "available: film"), (("../film",), "no model"), (("film", 9), r"available: \[1\]")],
 )
 def test_what_is_not_in_the_store_is_unknown(store, which, reason):
     """With what there is."""
