@@ -23,7 +23,7 @@ from app.artifact.manifest import ANYTHING, Expectation, InputSpec, NoveltySpec
 from scripts.datasets.films import Film, class_names, digest, folds, read_films, read_pixels
 from scripts.evaluation.calibration import temperature_of, threshold_of
 from scripts.evaluation.judgement import judge, run, summary
-from scripts.exporting.packing import Judge, Package, pack
+from scripts.exporting.packing import Evaluator, Package, pack
 from scripts.exporting.split_model import SplitModel
 from scripts.networks.backbones import BACKBONES, Network, round_to_half, weights_provenance
 from scripts.networks.layers import Novelty
@@ -138,7 +138,7 @@ class _Trainer:
         temperature: float,
         threshold: float,
         facts: dict[str, Any] | None,
-        judge: Judge | None,
+        evaluator: Evaluator | None,
         version_number: int | None = None,
     ) -> Path:
         """Train on the films of `indices` and write the artefact; `threshold` becomes the novelty score's unit."""
@@ -151,15 +151,15 @@ class _Trainer:
         package = Package(
             name=name,
             classes=self._corpus.classes,
-            split=split,
+            parts=split,
             reference=_reference(split, temperature),
             fit=self._spec.fit,
             expects=self._spec.expects,
             temperature=temperature,
             novelty=NoveltySpec(method="mahalanobis", threshold=1.0),
             training=facts,
-            judge=judge,
-            training_images=None if judge is None else read_pixels(self._corpus.films, self._spec),
+            evaluator=evaluator,
+            training_images=None if evaluator is None else read_pixels(self._corpus.films, self._spec),
         )
         return pack(package, store, version_number)
 
