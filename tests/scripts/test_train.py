@@ -18,7 +18,7 @@ from scripts.datasets.films import read_films
 from scripts.evaluate import main as evaluate_main
 from scripts.networks import backbones
 from scripts.train import main
-from scripts.training.features import Cache
+from scripts.training.features import FeatureCache
 from scripts.training.fitting import fit_lungs, network_for
 from scripts.training.pipeline import train
 from scripts.training.recipe import Recipe
@@ -80,7 +80,7 @@ def test_the_command_trains_and_reports(data, tmp_path, capsys):
     assert manifest.training["recipe"]["epochs"] == 1
     assert manifest.novelty.threshold == 1.0
     assert np.sum(json.loads((entry / "report" / "metrics.json").read_text())["confusion"]) == 40
-    assert "Intervals are of 95 %" in (entry / "report" / "report.html").read_text()
+    assert "All intervals are 95 % intervals" in (entry / "report" / "report.html").read_text()
     assert list((tmp_path / "work").iterdir()) == []
 
 
@@ -108,7 +108,7 @@ def test_without_a_mask_to_learn_from_the_gate_is_open(masked):
     films = read_films(masked)
     network = network_for(films, 2, dataclasses.replace(RECIPE, least_masks=10))
     cuts = np.random.default_rng(0).random((len(films), 16, 16, 4)).astype(np.float16)
-    fit_lungs(network, Cache([cuts], [np.zeros((0, 16, 16, 1), np.float32)], []), range(len(films)), RECIPE)
+    fit_lungs(network, FeatureCache([cuts], [np.zeros((0, 16, 16, 1), np.float32)], []), range(len(films)), RECIPE)
     np.testing.assert_allclose(network.lungs(cuts[:2].astype(np.float32)), np.ones((2, 16, 16, 1)), atol=1e-6)
 
 
@@ -179,7 +179,7 @@ def test_evaluate_judges_any_artefact_on_any_folder(data, tmp_path, capsys):
     assert "accuracy 0.000" in capsys.readouterr().out
     gallery = (out / "films" / "index.html").read_text()
     assert gallery.count("data:image/jpeg;base64,") == 40 * 3
-    assert "bright taken for dark" in gallery
+    assert "bright predicted as dark" in gallery
     report = (out / "report.html").read_text()
     assert "data:image" not in report
     assert not re.search(r"(src|href)=.?(https?:)?//", report)
