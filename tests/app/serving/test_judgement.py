@@ -143,7 +143,7 @@ def test_faithfulness_can_be_switched_off():
     with TestClient(create_app(Settings(faithfulness_maps=0), BrightnessRuntime())) as client:
         answer = client.post("/explain?faithfulness=true&class=bright", content=SPOT)
         assert answer.status_code == 422
-        assert "switched off" in answer.json()["detail"]
+        assert "turned off" in answer.json()["detail"]
         assert client.post("/explain", content=SPOT).status_code == 200
 
 
