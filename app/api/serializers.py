@@ -98,7 +98,7 @@ def secondary_capture_file(
     # Imported on first use: highdicom takes 44 MB and half a second, and few requests need it.
     from app.imaging.dicom.secondary_capture import secondary_capture  # noqa: PLC0415
 
-    question = explanation.question.words(explanation.class_name)
+    question = explanation.question.description(explanation.class_name)
     model = f"model {manifest.name} version {manifest.version}"
     return secondary_capture(
         image.data,

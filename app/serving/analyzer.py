@@ -143,7 +143,7 @@ class Analyzer:
         drawing: Drawing | None,
     ) -> Explanation:
         """Answer `question` from `evidence`, without faithfulness."""
-        class_name = question.explained(prediction.label)
+        class_name = question.explained_class(prediction.label)
         target = question.target(self.manifest.classes, prediction.label)
         with self._telemetry.stage("render"):
             heatmap, class_maps = _heatmaps(evidence, question)

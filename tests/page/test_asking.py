@@ -159,7 +159,7 @@ def test_warnings_stand_above_the_picture(visit, shipped_server):
     titles = alert.locator("strong").all_inner_texts()
     assert titles[0] == "Unlike anything that the model was trained on"
     assert len(titles) == len(set(titles)) > 1
-    expect(alert).to_contain_text("another body part than the model was made for: CHEST")
+    expect(alert).to_contain_text("another body part than the model expects: CHEST")
     assert alert.bounding_box()["y"] < tab.page.locator("#film").bounding_box()["y"]
 
 

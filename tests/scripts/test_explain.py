@@ -155,7 +155,7 @@ def test_what_is_novel_is_flagged(folder, tmp_path):
     rows, _ = run(folder, tmp_path / "out", BrightnessRuntime(manifest(novelty=novelty)))
     flagged = [row["file"] for row in rows if row["out_of_distribution"] == "true"]
     assert flagged == ["bright.png"]
-    assert "unlike what the model was trained on" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "unlike the training images" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("question", [Question("pleura"), Question(against="pleura"), Question(method="guess")])

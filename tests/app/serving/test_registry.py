@@ -126,7 +126,7 @@ def test_a_pinned_version_answers_whatever_is_above(store):
 def test_without_a_model_there_is_no_start(store):
     """The error says what there is."""
     store.add("other", 1)
-    with pytest.raises(ArtifactNotFoundError, match="which holds: other"):
+    with pytest.raises(ArtifactNotFoundError, match="available: other"):
         run(lambda held: held.start(), store)
 
 
