@@ -1,7 +1,7 @@
-"""What an encoded image announces before any of it is decoded: its kind, its size, and what its structure would cost.
+"""Headers of image files: identifies the format, and limits the cost of decoding before it starts.
 
-A decoder trusts its input: a few bytes may promise a canvas of gigabytes, a table of millions of notes, or thousands
-of passes. Each such promise is read here first, in a number of steps that is bounded.
+Decoders trust their input: a few bytes can declare a canvas of gigabytes, millions of metadata entries or thousands of
+passes. This module checks such declarations first, in a bounded number of steps.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _MAGIC = {
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",
 }
-# Value representations that the first element of a data set can have (DICOM PS3.6: groups 0002 and 0008).
+# Value representations of the possible first elements of a data set (DICOM PS3.6, groups 0002 and 0008).
 _FIRST_VRS = (b"UL", b"OB", b"UI", b"CS", b"DA", b"TM", b"LO", b"SH")
 
-# A progressive JPEG has about ten scans, each of which costs a pass over all pixels; thousands are an attack.
+# A progressive JPEG has about ten scans, and each is a pass over all pixels; thousands are an attack.
 _MAX_SCANS = 100
 _MAX_SEGMENTS = 10_000
 _MAX_FILL = 1024
@@ -38,30 +38,30 @@ _EXIF_ORIENTATION = 0x0112
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """An image file: all its bytes, and its format, one of `FORMATS`."""
+    """An image file: its bytes, and its format, one of `FORMATS`."""
 
     data: bytes
     format: str
 
 
 def identify(data: bytes) -> EncodedImage:
-    """`data` as an image file of the format that its first bytes announce; whether it is intact is not known yet.
+    """Identify the format of an image file by its first bytes. The rest of the file is not checked.
 
     Raises:
-        NoImageError: `data` is empty.
-        UnsupportedImageError: the first bytes announce no supported format.
+        NoImageError: if `data` is empty.
+        UnsupportedImageError: if the first bytes are not those of a supported format.
     """
     if not data:
-        raise NoImageError("the request holds no image: it is empty")
+        raise NoImageError("the request contains no image: the file is empty")
     name = sniff(data)
     if name is None:
-        raise UnsupportedImageError(f"not an image of a supported format; send one of {', '.join(FORMATS)}")
+        raise UnsupportedImageError(f"the file is not an image of a supported format; send one of {', '.join(FORMATS)}")
     return EncodedImage(data, name)
 
 
 def sniff(data: bytes) -> str | None:
-    """The image format that the first bytes announce (one of `FORMATS`), or None."""
-    # First, because the 128 bytes before it may hold anything, a TIFF's magic too (DICOM PS3.10, 7.1).
+    """Return the image format of the first bytes, one of `FORMATS`, or None."""
+    # DICOM comes first: its preamble of 128 bytes may be a valid TIFF header (DICOM PS3.10, 7.1).
     if data[128:132] == b"DICM":
         return "DICOM"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -71,7 +71,7 @@ def sniff(data: bytes) -> str | None:
 
 
 def _is_bare_dicom(start: bytes) -> bool:
-    """Whether `start` is the first element of group 0002 or 0008, as a file without its preamble begins."""
+    """Return whether `start` begins an element of group 0002 or 0008, as in a DICOM file without preamble."""
     if len(start) < 8:
         return False
     for order in "<>":
@@ -82,11 +82,11 @@ def _is_bare_dicom(start: bytes) -> bool:
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Refuse an image without pixels, or with too many.
+    """Check the size of an image, in pixels.
 
     Raises:
-        CorruptImageError: a side is shorter than a pixel.
-        ImageTooLargeError: more than `max_pixels`.
+        CorruptImageError: if the width or the height is less than 1.
+        ImageTooLargeError: if the image has more than `max_pixels` pixels.
     """
     if width < 1 or height < 1:
         raise CorruptImageError(f"the image has no pixels: {width} x {height}")
@@ -97,7 +97,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height by the first chunk's header (RFC 9649, section 2)."""
+    """Return width and height from the header of the first chunk (RFC 9649, section 2)."""
     header = data[20:30].ljust(10, b"\0")
     if data[12:16] == b"VP8X":
         return 1 + int.from_bytes(header[4:7], "little"), 1 + int.from_bytes(header[7:10], "little")
@@ -109,7 +109,7 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class JpegFrame:
-    """A JPEG's frame header (ITU-T T.81, B.2.2): `marker` tells the process, `precision` is in bits a sample."""
+    """The frame header of a JPEG (ITU-T T.81, B.2.2): `marker` is the process, `precision` the bits per sample."""
 
     marker: int
     precision: int
@@ -123,10 +123,10 @@ class JpegFrame:
 
 
 def jpeg_frame(data: bytes) -> JpegFrame:
-    """The frame header of a JPEG or JPEG-LS stream.
+    """Read the frame header of a JPEG or JPEG-LS stream.
 
     Raises:
-        CorruptImageError: it has none before its first scan, or an absurd number of segments or scans.
+        CorruptImageError: if there is none before the first scan, or if there are too many segments or scans.
     """
     if data.count(b"\xff\xda") > _MAX_SCANS:
         raise CorruptImageError(f"the JPEG image has more than {_MAX_SCANS} scans")
@@ -136,7 +136,7 @@ def jpeg_frame(data: bytes) -> JpegFrame:
         if at + 4 > len(data) or data[at + 1] == 0xDA:
             break
         marker = data[at + 1]
-        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # no segment: stuffing and restarts
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # stuffing and restart markers have no segment
             at += 2
             continue
         if _starts_frame(marker) and frame is None and at + 10 <= len(data):
@@ -150,37 +150,37 @@ def jpeg_frame(data: bytes) -> JpegFrame:
 
 
 def _marker(data: bytes, at: int) -> int:
-    """Where the next marker begins, its fill bytes left behind; the data's end where there is none."""
+    """Return the offset of the next marker, after its fill bytes; the length of `data` if there is none."""
     at = data.find(b"\xff", at)
     fill = data[at : at + _MAX_FILL]
     return at + len(fill) - len(fill.lstrip(b"\xff")) - 1 if at >= 0 else len(data)
 
 
 def _starts_frame(marker: int) -> bool:
-    # SOF0 to SOF15 without the tables DHT, JPG and DAC that lie between them; F7 is JPEG-LS.
+    # SOF0 to SOF15, except for DHT, JPG and DAC, which are in the same range; F7 is JPEG-LS.
     return marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC))
 
 
 def jpeg2000_size(data: bytes) -> tuple[int, int]:
-    """Width and height of a JPEG 2000 codestream by its SIZ segment (ITU-T T.800, A.5.1).
+    """Return width and height of a JPEG 2000 codestream from its SIZ segment (ITU-T T.800, A.5.1).
 
     Raises:
-        CorruptImageError: it does not begin with one.
+        CorruptImageError: if the codestream does not start with one.
     """
     start = data.find(b"\xff\x4f\xff\x51", 0, 4096)
     if start < 0 or len(data) < start + 24:
-        raise CorruptImageError("the JPEG 2000 image can't be decoded: it has no size")
+        raise CorruptImageError("the JPEG 2000 image can't be decoded: it has no SIZ segment")
     right, bottom, left, top = struct.unpack(">4I", data[start + 8 : start + 24])
     return right - left, bottom - top
 
 
 def first_gif_frame(data: bytes) -> tuple[bytes, bool]:
-    """`data` cut after the first picture, and whether more follow (GIF 89a, sections 17 to 27).
+    """Return the GIF in `data` with its first frame only, and whether it has more (GIF 89a, sections 17 to 27).
 
-    Comments before the picture are left out: Pillow joins them block by block, which costs their square.
+    Comments before the frame are dropped, because Pillow joins their blocks in quadratic time.
 
     Raises:
-        CorruptImageError: it ends before a picture does, or has an absurd number of blocks.
+        CorruptImageError: if the first frame is incomplete, or if there are too many blocks.
     """
     if len(data) < 13:
         raise _damaged("GIF")
@@ -190,7 +190,7 @@ def first_gif_frame(data: bytes) -> tuple[bytes, bool]:
         kind = data[at : at + 1]
         if kind == b"\x21":
             end = _after_gif_blocks(data, at + 2)
-            if not found and data[at + 1 : at + 2] == b"\xf9":  # graphic control: the transparent colour
+            if not found and data[at + 1 : at + 2] == b"\xf9":  # graphic control extension: the transparent colour
                 kept.append(data[at:end])
         elif kind == b"\x2c" and not found and at + 10 < len(data):
             end = _after_gif_blocks(data, at + 11 + _gif_palette(data[at + 9]))
@@ -209,12 +209,12 @@ def _damaged(name: str) -> CorruptImageError:
 
 
 def _gif_palette(flags: int) -> int:
-    """Bytes of the palette that `flags` announce."""
+    """Return the size of the palette that `flags` declare, in bytes."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def _after_gif_blocks(data: bytes, at: int) -> int:
-    """Where the chain of sub-blocks that begins at `at` has ended; the data's end where it is cut short."""
+    """Return the end of the chain of sub-blocks at `at`; the length of `data` if it is truncated."""
     for _ in range(_MAX_GIF_BLOCKS):
         if at >= len(data) or data[at] == 0:
             return min(at + 1, len(data))
@@ -223,11 +223,11 @@ def _after_gif_blocks(data: bytes, at: int) -> int:
 
 
 def first_tiff_page(data: bytes, max_pixels: int) -> tuple[bytes, bool]:
-    """`data` with its first page's link to the next one cut, and whether there is a next one (TIFF 6.0, section 2).
+    """Return the TIFF in `data` with its first page only, and whether it has more (TIFF 6.0, section 2).
 
     Raises:
-        CorruptImageError: the directory is cut short, or its entries claim more bytes than the file could hold.
-        ImageTooLargeError: a tile is larger than any image may be.
+        CorruptImageError: if the directory is truncated, or if its entries declare more bytes than the file has.
+        ImageTooLargeError: if a tile has more pixels than an image may have.
     """
     order = "<" if data[:2] == b"II" else ">"
     (start,) = struct.unpack_from(f"{order}I", data.ljust(8, b"\0"), 4)
@@ -245,23 +245,23 @@ def first_tiff_page(data: bytes, max_pixels: int) -> tuple[bytes, bool]:
 
 
 def _directory(data: bytes, order: str, start: int) -> dict[int, tuple[int, int, bytes]]:
-    """A TIFF directory: type, count and the four bytes of value or offset, by tag."""
+    """Read a TIFF directory: type, count and the four bytes of value or offset, by tag."""
     if start + 2 > len(data):
         raise _damaged("TIFF")
     (count,) = struct.unpack_from(f"{order}H", data, start)
     if start + 2 + 12 * count > len(data):
         raise _damaged("TIFF")
     rows = [struct.unpack_from(f"{order}HHI4s", data, start + 2 + 12 * row) for row in range(count)]
-    # Entries may overlap, and each is read into memory of its own.
+    # Entries can overlap, and Pillow reads each into its own memory.
     if sum(_TIFF_SIZES.get(kind, 1) * number for _, kind, number, _ in rows) > 2 * len(data) + 1024:
         raise _damaged("TIFF")
     return {tag: (kind, number, value) for tag, kind, number, value in rows}
 
 
 def exif_orientation(exif: bytes) -> int | None:
-    """The orientation 1..8 that an EXIF block gives; None where it gives none, or can't be read.
+    """Return the orientation, 1..8, in an EXIF block; None if there is none or the block is malformed.
 
-    A film is no worse for a camera's odd note, and none but this one is read.
+    All other tags are ignored: malformed metadata must not make an image unusable.
     """
     block = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(block[:2])

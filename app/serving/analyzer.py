@@ -21,7 +21,7 @@ from app.imaging.decoding import decode, to_input
 from app.imaging.encoders import encode_picture
 from app.imaging.geometry import seen_region
 from app.imaging.headers import EncodedImage
-from app.imaging.overlay import Style, draw_overlay, reduced
+from app.imaging.overlay import Style, downscaled, draw_overlay
 from app.serving.answers import Explanation, Novelty, Original, Prediction
 from app.serving.batching import Batcher
 from app.serving.workers import Workers
@@ -178,7 +178,7 @@ class Analyzer:
             pixels = to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
             warnings = header_warnings(picture.facts, spec.expects) if picture.facts else ()
             original = Original(picture.width, picture.height, picture.format, (*picture.warnings, *warnings))
-            small = reduced(picture.image, self._limits.max_overlay_side) if canvas else None
+            small = downscaled(picture.image, self._limits.max_overlay_side) if canvas else None
             return _PreparedImage(image, original, pixels, small)
 
     def _draw(self, prepared: _PreparedImage, heatmap: Heatmap, style: Style) -> Image.Image:

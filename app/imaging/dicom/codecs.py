@@ -1,7 +1,7 @@
-"""JPEG processes that Pillow has no decoder for, and bounded RLE: by imagecodecs, as pydicom plugins and alone.
+"""Decoders for 12-bit and lossless JPEG and for RLE, based on imagecodecs; they are also pydicom plugins.
 
-imagecodecs carries libjpeg-turbo 3, which reads 12-bit and lossless JPEG (ITU-T T.81, processes 4 and 14); the other
-decoders of these are licensed under the GPL, or are GDCM's.
+imagecodecs includes libjpeg-turbo 3, which decodes 12-bit and lossless JPEG (ITU-T T.81, processes 4 and 14). Pillow
+can't decode these; the other decoders are under the GPL, or part of GDCM.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from app.imaging.headers import JpegFrame, jpeg2000_size, jpeg_frame
 _OURS = "lightbox"
 _JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless)
 _JPEG_2000 = (JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
-# Of several plugins for a syntax, the one that decodes it; pydicom would try them all, damaged data too.
+# The plugin for each transfer syntax. Without a choice, pydicom tries several, also on damaged data.
 _PLUGINS = {
     JPEGBaseline8Bit: "pillow",
     JPEGExtended12Bit: _OURS,
@@ -47,7 +47,7 @@ _PLUGINS = {
     RLELossless: _OURS,
     **dict.fromkeys(_JPEG_2000, "pylibjpeg"),
 }
-# What pydicom asks of a plugin module.
+# pydicom requires this constant and `is_available` of a plugin module.
 DECODER_DEPENDENCIES = dict.fromkeys(
     (JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, RLELossless), ("numpy", "imagecodecs")
 )
@@ -56,28 +56,28 @@ _RLE_PADDING = 2
 
 
 def is_available(uid: str) -> bool:
-    """Whether this module decodes the transfer syntax `uid`."""
+    """Return whether this module decodes the transfer syntax `uid`."""
     return uid in DECODER_DEPENDENCIES
 
 
 def plugin_for(syntax: UID) -> str:
-    """The name of the pydicom plugin that decodes `syntax`; empty for pixels that are not compressed.
+    """Return the name of the pydicom plugin that decodes `syntax`; empty for uncompressed pixels.
 
     Raises:
-        UnsupportedImageError: no plugin does.
+        UnsupportedImageError: if there is none.
     """
     if syntax in _PLUGINS:
         return _PLUGINS[syntax]
     if syntax.is_private or syntax.is_encapsulated or not syntax.is_transfer_syntax:
-        raise UnsupportedImageError("the DICOM image is compressed in a way that is not supported")
+        raise UnsupportedImageError("the compression of the DICOM image is not supported")
     return ""
 
 
 def check_codestream(pixel_data: bytes, syntax: UID, index: int, frames: int, size: tuple[int, int]) -> None:
-    """Refuse a compressed frame whose own header contradicts the `size` (width, height) that was checked.
+    """Check that the header of a compressed frame has the same `size` (width, height) as the DICOM header.
 
     Raises:
-        CorruptImageError: it is of another size, or missing.
+        CorruptImageError: if the sizes differ or the frame is missing.
     """
     if syntax not in _JPEG and syntax not in _JPEG_2000:
         return
@@ -88,51 +88,59 @@ def check_codestream(pixel_data: bytes, syntax: UID, index: int, frames: int, si
         frame = jpeg_frame(stream)
         found = (frame.width, frame.height)
     if found != size:
-        raise CorruptImageError(f"the DICOM header says {size[0]} x {size[1]} pixels, its data {found[0]} x {found[1]}")
+        raise CorruptImageError(
+            f"the DICOM header says {size[0]} x {size[1]} pixels, the frame {found[0]} x {found[1]}"
+        )
 
 
 def decode_jpeg(data: bytes, frame: JpegFrame) -> np.ndarray:
-    """A 12-bit or lossless JPEG of `frame`: `[H, W]` or `[H, W, 3]` RGB, uint8 up to 8 bits a sample, else uint16.
+    """Decode a 12-bit or lossless JPEG with the header `frame` to `[H, W]` or `[H, W, 3]` RGB.
+
+    The type is uint8 for up to 8 bits per sample, and uint16 for more.
 
     Raises:
-        CorruptImageError: it is truncated or damaged.
-        UnsupportedImageError: it has neither one nor three components.
+        CorruptImageError: if the image is truncated or damaged.
+        UnsupportedImageError: if it has neither one nor three components.
     """
     if frame.components not in (1, 3):
         raise UnsupportedImageError(
-            f"JPEG images of {frame.components} components and {frame.precision} bits are not supported"
+            f"JPEG images with {frame.components} components of {frame.precision} bits are not supported"
         )
     try:
-        return jpeg8_decode(_whole(data))
+        return jpeg8_decode(_complete(data))
     except (Jpeg8Error, ValueError) as error:
         raise CorruptImageError("the JPEG image can't be decoded: it is truncated or damaged") from error
 
 
-def _whole(data: bytes) -> bytes:
-    """`data`, if an end of image comes after its last scan: libjpeg fills what is missing with grey, and only warns."""
+def _complete(data: bytes) -> bytes:
+    """Return `data` if its last scan is followed by an end-of-image marker.
+
+    libjpeg only warns if the marker is missing, and fills the missing pixels with grey.
+    """
     if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         raise ValueError("no end of image")
     return data
 
 
 def _decode_jpeg_frame(source: bytes, runner: DecodeRunner) -> bytearray:
-    # Named alike, the two spaces keep libjpeg from converting: the header's photometric interpretation decides.
+    # Equal colour spaces keep libjpeg from converting; the photometric interpretation in the header applies.
     space: dict[str, Any] = {} if runner.samples_per_pixel == 1 else {"colorspace": "RGB", "outcolorspace": "RGB"}
-    pixels = jpeg8_decode(_whole(source), **space)
+    pixels = jpeg8_decode(_complete(source), **space)
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
     runner.set_option("planar_configuration", 0)
     return bytearray(pixels.tobytes())
 
 
 def _decode_rle_frame(source: bytes, runner: DecodeRunner) -> bytearray:
-    """RLE (DICOM PS3.5, annex G): one segment a byte of a sample, most significant first; none may outgrow the image.
+    """Decode RLE (DICOM PS3.5, annex G): one segment for each byte of a sample, the most significant first.
 
-    Two bytes can stand for 128, so that without a bound an upload would become its sixty-fourfold.
+    Two bytes can encode 128, so the size of a segment is limited to that of the image: without a limit, an upload could
+    expand 64 times.
     """
     area, depth = runner.rows * runner.columns, runner.bits_allocated // 8
     count, *offsets = struct.unpack("<16I", source[:_RLE_HEADER])
     if count != runner.samples_per_pixel * depth or count > len(offsets):
-        raise ValueError(f"{count} RLE segments")
+        raise ValueError(f"unexpected number of RLE segments: {count}")
     planes = np.empty((runner.samples_per_pixel, area, depth), np.uint8)
     for number, (start, end) in enumerate(zip(offsets[:count], [*offsets[1:count], len(source)], strict=True)):
         segment = packbits_decode(source[start:end], out=area + _RLE_PADDING)
