@@ -49,8 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
     except LightboxError as error:
         print(error, file=sys.stderr)
         return 1
-    unread = sum(bool(row["error"]) for row in rows)
-    print(f"explained {len(rows) - unread} images; {unread} files can't be read; see {options.out / 'index.html'}")
+    unreadable = sum(bool(row["error"]) for row in rows)
+    print(
+        f"explained {len(rows) - unreadable} images; {unreadable} files can't be read; see {options.out / 'index.html'}"
+    )
     return 0
 
 

@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=Path(".training"), help="the folder of the feature cache")
     parser.add_argument("--out", type=Path, help="write all figures to this JSON file")
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--split", choices=("patient", "image"), default="patient", help="unit that is in one fold only")
+    how.add_argument("--split", choices=("patient", "image"), default="patient", help="what is divided into folds")
     how.add_argument(
         "--leave-out", metavar="COLUMN", help="a column of metadata.csv whose values are left out one at a time"
     )

@@ -194,7 +194,7 @@ def load(
     waits, in_flight = health_p99_ms(url, bodies["JPEG"][0], clients=slots + CLIENTS, rounds=5 * effort.rounds)
     for path, taken in waits.items():
         yield Figure(f"{path}, p99 with a full queue", taken, "ms")
-    yield Figure("requests inside meanwhile, median", in_flight, "requests", in_flight / slots, "slots")
+    yield Figure("requests in flight, median", in_flight, "requests", in_flight / slots, "slots")
 
 
 def folder_rates(

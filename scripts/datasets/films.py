@@ -112,7 +112,7 @@ def digest(films: Sequence[Film]) -> str:
 
 
 def patient_key(film: Film) -> str:
-    """Return what groups films by patient; a film without a patient is a group of its own."""
+    """Return the key that films of one patient share; a film without a patient has a key of its own."""
     return film.patient or str(film.path)
 
 

@@ -23,15 +23,15 @@ class Recipe:
         head: the kind of head.
         weighting: how the weight of a film is chosen; see `film_weights`.
         penalty: the L2 penalty of the logistic head.
-        epochs: of fine-tuning, as are the following settings.
-        batch_size: in films.
-        learning_rate: of the tail.
-        head_learning_rate: of the head.
+        epochs: the epochs of fine-tuning.
+        batch_size: films per step of fine-tuning.
+        learning_rate: of the tail in fine-tuning.
+        head_learning_rate: of the head in fine-tuning.
         decay: AdamW's weight decay for the tail.
         head_decay: AdamW's weight decay for the head.
         dropout: the dropout rate before the last layer.
-        label_smoothing: of the cross-entropy.
-        clean_share: the share of films that are drawn unaugmented.
+        label_smoothing: of the cross-entropy in fine-tuning.
+        clean_share: the share of films that fine-tuning draws unaugmented.
         averaging: the decay of the running average of the weights, which starts after two fifths of the steps.
         gate: whether the network gets a lung gate, given enough masks.
         lung_epochs: the epochs of training the lung map.
