@@ -49,7 +49,7 @@ def test_another_class_against_a_third(tab):
 def test_every_question_is_offered_and_its_answer_drawn(tab):
     """A curve with its verdict, and a map for every class that one press asks about."""
     tab.explained()
-    for label in ("one scale", "Judge"):
+    for label in ("one scale", "faithfulness"):
         with tab.page.expect_response("**/explain?*"):
             tab.page.get_by_label(label).check()
         tab.settle()
@@ -161,7 +161,7 @@ def test_warnings_stand_above_the_picture(visit, shipped_server):
     assert titles[0] == "Unlike anything that the model was trained on"
     assert len(titles) == len(set(titles)) > 1
     expect(alert).to_contain_text("another body part than the model expects: CHEST")
-    assert alert.bounding_box()["y"] < tab.page.locator("#film").bounding_box()["y"]
+    assert alert.bounding_box()["y"] < tab.page.locator("#image").bounding_box()["y"]
 
 
 def test_a_map_without_heat_is_said_to_be_empty(tab):
@@ -202,7 +202,7 @@ def test_the_overlay_can_be_taken_away(tab):
 def test_a_key_is_asked_for_only_where_one_is_needed(visit, locked_server):
     """After a 401; it is sent from then on, and shown nowhere."""
     tab = visit(locked_server)
-    expect(tab.page.locator("#problem")).to_contain_text("asks for a key")
+    expect(tab.page.locator("#problem")).to_contain_text("requires an API key")
     tab.page.get_by_label("Key").fill(KEY)
     tab.page.keyboard.press("Enter")
     expect(tab.page.locator("#served")).to_contain_text("double")
