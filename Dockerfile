@@ -8,8 +8,8 @@ FROM ${BASE_IMAGE} AS base
 RUN useradd --user-group --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin lightbox
 
 # pip runs from outside the environment, because the server does not need it. With --no-deps it resolves nothing, and so
-# can't install a release that is newer than the lock. Bytecode is compiled here because the service can't write any, and
-# without time stamps because some builders round them, which would make the bytecode stale.
+# can't install a release that is newer than the lock. Bytecode is compiled here because the service can't write any,
+# and without time stamps because some builders round them, which would make the bytecode stale.
 FROM base AS packages
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
