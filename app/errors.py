@@ -6,10 +6,11 @@ LightboxError
 │   │   └── NoImageError           the body contains no image
 │   ├── UploadTooLargeError        the body exceeds the limit in bytes
 │   ├── UnsupportedImageError      the format or the pixel type is not supported
+│   ├── UnsupportedEncodingError   the Content-Encoding of the body is not supported
 │   ├── ImageTooLargeError         the image exceeds the limit in pixels
 │   ├── CorruptImageError          the image is truncated or damaged
 │   ├── QuestionError              the question can't be answered
-│   │   └── UnknownNameError       no such class, method, format or colormap
+│   │   └── UnknownNameError       no such parameter, class, method, format or colormap
 │   └── NotAcceptableError         no response type that the caller accepts
 ├── UnknownModelError              the store has no such model or version
 ├── CredentialsError               the API key is missing or unknown
@@ -53,6 +54,14 @@ class UploadTooLargeError(InputError):
 
 class UnsupportedImageError(InputError):
     """The format of the image, or the type of its pixels, is not supported."""
+
+
+class UnsupportedEncodingError(InputError):
+    """The `Content-Encoding` of the body is not supported; `supported` lists those that are."""
+
+    def __init__(self, reason: str, supported: Iterable[str]) -> None:
+        self.supported = tuple(supported)
+        super().__init__(f"{reason}; supported: {', '.join(self.supported)}")
 
 
 class ImageTooLargeError(InputError):

@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
 from app.api.access_log import AccessLog
-from app.api.middleware import BodyLimit, LastResort, RequestId
+from app.api.middleware import BodyLimit, LastResort, RequestId, RequestTarget
 from app.api.openapi import DescribedAPI
 from app.api.page import page_router
 from app.api.problems import add_problem_handlers, on_unexpected_error
@@ -83,6 +83,7 @@ def create_app(
             expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(LastResort, respond=lambda scope, error: on_unexpected_error(Request(scope), error))
+    app.add_middleware(RequestTarget, root_path=settings.root_path)
     app.add_middleware(AccessLog, telemetry=telemetry)
     app.add_middleware(RequestId)
     add_problem_handlers(app)

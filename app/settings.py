@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on."""
 
+    root_path: str = Field("", pattern=r"^(/[^/\s?#]+)*$")
+    """Path prefix under which a reverse proxy serves it, such as `/lightbox`; the proxy may strip it or not."""
+
     max_upload_bytes: int = Field(20 * 1024 * 1024, ge=1)
     """Largest request body, in bytes; a larger one gets 413 before it is read to its end."""
 

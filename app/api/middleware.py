@@ -1,4 +1,4 @@
-"""Middleware for request ids, unexpected errors and the size of request bodies. Plain ASGI."""
+"""Middleware for request targets, request ids, unexpected errors and the size of request bodies. Plain ASGI."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import logging
 import re
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect
+from starlette.responses import RedirectResponse
 
 from app.errors import UploadTooLargeError
 
@@ -21,6 +24,48 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
+
+
+class RequestTarget:
+    """Brings the forms of a request that mean the same into one, so that every route handles them all.
+
+    - `HEAD` is `GET` without a body (RFC 9110, section 9.3.2).
+    - A target in absolute form is its path and query (RFC 9112, section 3.2.2).
+    - `/predict/` is `/predict`.
+    - The bare path prefix `root_path` is redirected to the page below it, whose addresses are relative.
+    """
+
+    def __init__(self, app: App, root_path: str = "") -> None:
+        self._app = app
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        if path.startswith(("http://", "https://")):
+            path = urlsplit(path).path or "/"
+        if self._root_path and path == self._root_path:
+            await RedirectResponse(f"{self._root_path}/", HTTPStatus.PERMANENT_REDIRECT)(scope, receive, send)
+            return
+        if path.rstrip("/") not in ("", self._root_path):
+            path = path.rstrip("/")
+        head = scope["method"] == "HEAD"
+        inner = {**scope, "path": path, "method": "GET" if head else scope["method"]}
+        if self._root_path:
+            inner["root_path"] = self._root_path  # Starlette finds routes with it and without
+        try:
+            await self._app(inner, receive, _without_body(send) if head else send)
+        finally:
+            scope["route"] = inner.get("route")  # for the middleware outside
+
+
+def _without_body(send: Send) -> Send:
+    async def send_head(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return send_head
 
 
 class RequestId:

@@ -5,21 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 
-from app.api.schemas import Problem
+from app.api.schemas import ExplainParameters, PredictParameters, Problem
+
+
+def _body(schema: type[BaseModel], name: str, image: dict[str, Any]) -> dict[str, Any]:
+    """Describe a body of an image, in the field `name`, and the parameters of `schema` beside it."""
+    return {
+        "type": "object",
+        "required": [name],
+        "properties": {name: image, **schema.model_json_schema()["properties"]},
+    }
+
 
 # Schemas that FastAPI can't see: the bodies that routes parse themselves, and the body of every error.
+_FILE = {"type": "string", "format": "binary"}
+_BASE64 = {"type": "string", "format": "byte", "description": "base64"}
 _SCHEMAS: dict[str, Any] = {
-    "ImageForm": {
-        "type": "object",
-        "required": ["file"],
-        "properties": {"file": {"type": "string", "format": "binary"}},
-    },
-    "ImageJson": {
-        "type": "object",
-        "required": ["image"],
-        "properties": {"image": {"type": "string", "format": "byte", "description": "base64"}},
-    },
+    "PredictForm": _body(PredictParameters, "file", _FILE),
+    "PredictJson": _body(PredictParameters, "image", _BASE64),
+    "ExplainForm": _body(ExplainParameters, "file", _FILE),
+    "ExplainJson": _body(ExplainParameters, "image", _BASE64),
     "Problem": Problem.model_json_schema(),
 }
 

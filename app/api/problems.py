@@ -23,6 +23,7 @@ STATUSES: dict[type[errors.LightboxError], HTTPStatus] = {
     errors.UploadTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ImageTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedImageError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.UnsupportedEncodingError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.CorruptImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.QuestionError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NotAcceptableError: HTTPStatus.NOT_ACCEPTABLE,
@@ -58,7 +59,10 @@ def _on_lightbox_error(request: Request, error: Exception) -> Response:
     status = STATUSES[ancestor]
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         return on_unexpected_error(request, error)
-    return _problem(request, status, str(error), kind=type(error).__name__, headers=_HEADERS.get(status))
+    headers = _HEADERS.get(status)
+    if isinstance(error, errors.UnsupportedEncodingError):
+        headers = {"Accept-Encoding": ", ".join(error.supported)}  # RFC 9110, section 15.5.16
+    return _problem(request, status, str(error), kind=type(error).__name__, headers=headers)
 
 
 def _on_invalid_parameters(request: Request, error: Exception) -> Response:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Any, NamedTuple, TypeVar
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from app.api.auth import authenticate
+from app.api.content_encoding import decode_content
 from app.api.disconnect import while_connected
 from app.api.negotiation import DICOM, JSON, NPY, answer_types, best_type
+from app.api.parameters import parse_parameters, query_parameters
 from app.api.problems import problem_responses
 from app.api.schemas import (
-    ExplainQuery,
+    ExplainParameters,
     ExplanationOut,
     Health,
     ModelOut,
-    ModelQuery,
+    ModelParameters,
     ModelsOut,
     PredictionOut,
-    PredictQuery,
+    PredictParameters,
 )
 from app.api.serializers import (
     HEADERS,
@@ -31,8 +33,8 @@ from app.api.serializers import (
     secondary_capture_file,
     summary_out,
 )
-from app.api.upload import read_image
-from app.errors import ModelNotLoadedError, QuestionError
+from app.api.upload import Upload, read_upload
+from app.errors import ModelNotLoadedError
 from app.explain.question import Question
 from app.imaging.encoders import PICTURE_FORMATS, npy
 from app.imaging.headers import EncodedImage
@@ -44,32 +46,24 @@ from app.telemetry.metrics import CONTENT_TYPE
 
 EXPOSED_HEADERS = ["X-Request-ID", *HEADERS]
 
-_IMAGE_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {"schema": {"$ref": "#/components/schemas/ImageForm"}},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            JSON: {"schema": {"$ref": "#/components/schemas/ImageJson"}},
-        },
+P = TypeVar("P", bound=PredictParameters)
+
+
+def _image_request(name: str, schema: type[PredictParameters]) -> dict[str, Any]:
+    """Describe a request with an image and parameters, for OpenAPI; `app.api.openapi` has the schemas."""
+    body = {
+        "multipart/form-data": {"schema": {"$ref": f"#/components/schemas/{name}Form"}},
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        JSON: {"schema": {"$ref": f"#/components/schemas/{name}Json"}},
     }
-}
+    return {"parameters": query_parameters(schema), "requestBody": {"required": True, "content": body}}
+
+
 _FILES: dict[str, Any] = {
     media_type: {"schema": {"type": "string", "format": "binary"}}
     for media_type in (*(f"image/{name}" for name in PICTURE_FORMATS), NPY, DICOM)
 }
 _REFUSALS = problem_responses(400, 404, 406, 413, 415, 422, 503, 504)
-
-
-def refuse_repeated_parameters(request: Request) -> None:
-    """Refuse a query parameter that is given twice, because one of the values would be ignored.
-
-    Raises:
-        QuestionError: if there is one.
-    """
-    names = [name for name, _ in request.query_params.multi_items()]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise QuestionError(f"query parameters given more than once: {', '.join(repeated)[:80]}")
 
 
 def _service(request: Request) -> Service:
@@ -84,13 +78,30 @@ def _service(request: Request) -> Service:
     return service
 
 
+class _Asked(NamedTuple):
+    """What a request asks of which model."""
+
+    service: Service
+    analyzer: Analyzer
+    image: EncodedImage
+
+
 @asynccontextmanager
-async def _admitted(request: Request, query: PredictQuery) -> AsyncIterator[tuple[Service, Analyzer, EncodedImage]]:
-    """Hold a slot during the block, and yield the service, the requested model and the image."""
+async def _admitted(request: Request, schema: type[P]) -> AsyncIterator[tuple[_Asked, P]]:
+    """Hold a slot during the block, and yield the requested model, the image and the parameters."""
     service = _service(request)
-    async with service.admission.slot() as slot, service.registry.lease(query.model, query.version) as analyzer:
+    async with service.admission.slot() as slot:
         body = await _body(request, slot)
-        yield service, analyzer, await read_image(body, request.headers, service.workers)
+        upload = await service.workers.run(lambda: _upload(request, body))
+        parameters = parse_parameters(schema, [*request.query_params.multi_items(), *upload.parameters])
+        async with service.registry.lease(parameters.model, parameters.version) as analyzer:
+            yield _Asked(service, analyzer, upload.image), parameters
+
+
+def _upload(request: Request, body: bytes) -> Upload:
+    encodings = ",".join(request.headers.getlist("content-encoding"))
+    limit = request.app.state.settings.max_upload_bytes
+    return read_upload(decode_content(body, encodings, limit) if encodings else body, request.headers)
 
 
 async def _body(request: Request, slot: Slot) -> bytes:
@@ -110,20 +121,19 @@ router = APIRouter(dependencies=[Depends(authenticate)], responses=problem_respo
 @router.post(
     "/predict",
     tags=["images"],
-    dependencies=[Depends(refuse_repeated_parameters)],
-    openapi_extra=_IMAGE_BODY,
+    openapi_extra=_image_request("Predict", PredictParameters),
     response_model=PredictionOut,
     responses=_REFUSALS,
 )
-async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> Response:
+async def predict(request: Request) -> Response:
     """Predict the class probabilities of one image."""
     best_type(_accept(request), [JSON])
-    async with _admitted(request, query) as (service, analyzer, image):
+    async with _admitted(request, PredictParameters) as ((service, analyzer, image), parameters):
 
         async def answer() -> Response:
-            prediction = await analyzer.predict(image, frame=query.frame)
+            prediction = await analyzer.predict(image, frame=parameters.frame)
             data = await service.workers.run(
-                lambda: prediction_json(request.state.request_id, analyzer.manifest, prediction, query.top)
+                lambda: prediction_json(request.state.request_id, analyzer.manifest, prediction, parameters.top)
             )
             return Response(data, media_type=JSON)
 
@@ -133,27 +143,26 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
 @router.post(
     "/explain",
     tags=["images"],
-    dependencies=[Depends(refuse_repeated_parameters)],
-    openapi_extra=_IMAGE_BODY,
+    openapi_extra=_image_request("Explain", ExplainParameters),
     response_model=ExplanationOut,
     responses={200: {"content": _FILES}, **_REFUSALS},
 )
-async def explain(request: Request, query: Annotated[ExplainQuery, Query()]) -> Response:
+async def explain(request: Request) -> Response:
     """Predict the class probabilities of one image and explain them with a heatmap and its overlay."""
-    async with _admitted(request, query) as (service, analyzer, image):
-        media_type = _answer_type(request, query, image)
-        question, drawing = _question(query), _drawing(query, media_type)
+    async with _admitted(request, ExplainParameters) as ((service, analyzer, image), parameters):
+        media_type = _answer_type(request, parameters, image)
+        question, drawing = _question(parameters), _drawing(parameters, media_type)
 
         async def answer() -> Response:
-            explanation = await analyzer.explain(image, question, drawing, frame=query.frame)
+            explanation = await analyzer.explain(image, question, drawing, frame=parameters.frame)
 
             def body() -> bytes:
                 if media_type == JSON:
-                    return explanation_json(request.state.request_id, analyzer.manifest, explanation, query.top)
+                    return explanation_json(request.state.request_id, analyzer.manifest, explanation, parameters.top)
                 if media_type == NPY:
                     return npy(explanation.heatmap.values)
                 if media_type == DICOM:
-                    return secondary_capture_file(analyzer.manifest, image, explanation, query.frame)
+                    return secondary_capture_file(analyzer.manifest, image, explanation, parameters.frame)
                 assert explanation.overlay is not None
                 return explanation.overlay.data
 
@@ -195,13 +204,14 @@ async def models(request: Request) -> ModelsOut:
 @router.get(
     "/models/{name}",
     tags=["models"],
-    dependencies=[Depends(refuse_repeated_parameters)],
+    openapi_extra={"parameters": query_parameters(ModelParameters)},
     responses=problem_responses(404, 422, 503),
 )
-async def model(request: Request, name: str, query: Annotated[ModelQuery, Query()]) -> ModelOut:
+async def model(request: Request, name: str) -> ModelOut:
     """Return the manifest of a model, at the served or the given version."""
+    parameters = parse_parameters(ModelParameters, request.query_params.multi_items())
     registry = _service(request).registry
-    return model_out(await registry.state(name), await registry.manifest(name, query.version))
+    return model_out(await registry.state(name), await registry.manifest(name, parameters.version))
 
 
 def _accept(request: Request) -> str:
@@ -209,28 +219,28 @@ def _accept(request: Request) -> str:
     return ", ".join(request.headers.getlist("accept"))
 
 
-def _answer_type(request: Request, query: ExplainQuery, image: EncodedImage) -> str:
-    """Choose the media type of the response; among pictures, the query's `format` is preferred."""
-    names = sorted(PICTURE_FORMATS, key=lambda name: name != query.format)
-    pictures = [f"image/{name}" for name in names] if query.overlay else []
-    return best_type(_accept(request), answer_types(pictures, dicom=query.overlay and image.format == "DICOM"))
+def _answer_type(request: Request, parameters: ExplainParameters, image: EncodedImage) -> str:
+    """Choose the media type of the response; among pictures, the parameter `format` is preferred."""
+    names = sorted(PICTURE_FORMATS, key=lambda name: name != parameters.format)
+    pictures = [f"image/{name}" for name in names] if parameters.overlay else []
+    return best_type(_accept(request), answer_types(pictures, dicom=parameters.overlay and image.format == "DICOM"))
 
 
-def _question(query: ExplainQuery) -> Question:
+def _question(parameters: ExplainParameters) -> Question:
     return Question(
-        class_name=query.class_name,
-        against=query.against,
-        method=query.method,
-        counterfactual=query.counterfactual,
-        all_classes=query.all_classes,
-        faithfulness=query.faithfulness,
+        class_name=parameters.class_name,
+        against=parameters.against,
+        method=parameters.method,
+        counterfactual=parameters.counterfactual,
+        all_classes=parameters.all_classes,
+        faithfulness=parameters.faithfulness,
     )
 
 
-def _drawing(query: ExplainQuery, media_type: str) -> Drawing | None:
+def _drawing(parameters: ExplainParameters, media_type: str) -> Drawing | None:
     """Return the overlay that a response of `media_type` needs, if any. The style is validated in any case."""
-    name = media_type.removeprefix("image/") if media_type.startswith("image/") else query.format
-    style = Style(format=name, alpha=query.alpha, colormap=query.colormap)
-    if not query.overlay or media_type == NPY:
+    name = media_type.removeprefix("image/") if media_type.startswith("image/") else parameters.format
+    style = Style(format=name, alpha=parameters.alpha, colormap=parameters.colormap)
+    if not parameters.overlay or media_type == NPY:
         return None
     return Drawing(style, encoded=media_type != DICOM)

@@ -1,4 +1,4 @@
-"""Query parameters and JSON bodies of the HTTP interface."""
+"""Parameters and JSON bodies of the HTTP interface."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
-class _Query(BaseModel):
+class _Parameters(BaseModel):
     # A misspelt parameter must be an error: ignoring it would answer another question.
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ModelQuery(_Query):
-    """The query parameters of `/models/<name>`."""
+class ModelParameters(_Parameters):
+    """The parameters of `/models/<name>`."""
 
     version: int | None = Field(None, ge=1, description="Version of the model. Default: the served version")
 
 
-class PredictQuery(ModelQuery):
-    """The query parameters of `/predict`."""
+class PredictParameters(ModelParameters):
+    """The parameters of `/predict`."""
 
     model: str | None = Field(None, description="Name of a model in the store. Default: the default model")
     frame: int | None = Field(None, ge=1, description="Frame of a DICOM object that has several, counted from 1")
     top: int | None = Field(None, ge=1, description="Also list this many of the most probable classes, the best first")
 
 
-class ExplainQuery(PredictQuery):
-    """The query parameters of `/explain`."""
+class ExplainParameters(PredictParameters):
+    """The parameters of `/explain`."""
 
     class_name: str | None = Field(None, alias="class", description="Class to explain. Default: the predicted class")
     against: str | None = Field(None, description="Explain why the model prefers `class` to this class")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import socket
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -22,6 +23,11 @@ HEAD_TIMEOUT_S = 10.0
 KEEP_ALIVE_S = 75
 CROWDED_KEEP_ALIVE_S = 1
 _CROWD = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+
+# A client that has closed its side is asked after so long whether it is still there, and looked at this often.
+_PROBE_AFTER_S = 1.0
+_LOOK_S = 0.25
+_PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Server(uvicorn.Server):
@@ -62,6 +68,36 @@ class HttpProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         self.timeout_keep_alive = KEEP_ALIVE_S if len(self.connections) < _CROWD else CROWDED_KEEP_ALIVE_S
         super().on_response_complete()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's signature, which uvicorn narrows
+        """Keep a connection open whose client has closed its own side after a complete request.
+
+        Such a client waits for its response (RFC 9112, section 9.6). One that has closed both sides looks the same,
+        until its system resets the connection in reply to some data. So, if the response takes longer, an interim
+        response goes before it, which every HTTP/1.1 client has to ignore (RFC 9110, section 15.2).
+        """
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is None or cycle.more_body or cycle.response_complete:
+            return False
+        cycle.keep_alive = False
+        self.loop.call_later(_PROBE_AFTER_S, self._probe)
+        return True
+
+    def _probe(self) -> None:
+        if self.transport.is_closing() or self.cycle.response_started:
+            return
+        if self.scope["http_version"] == "1.1":
+            self.transport.write(_PROBE)
+            self._abort_if_gone()
+
+    def _abort_if_gone(self) -> None:
+        # After the end of its input, the event loop does not watch a connection any more.
+        if self.transport.is_closing():
+            return
+        if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.transport.abort()
+            return
+        self.loop.call_later(_LOOK_S, self._abort_if_gone)
 
     def _close_if_silent(self) -> None:
         cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request

@@ -78,7 +78,7 @@ def test_the_error_table(path, row):
         ("alpha=nan", "alpha"),
         ("alpha=much", "number"),
         ("clas=dark", "clas"),
-        ("class=dark&class=bright", "more than once: class"),
+        ("class=dark&class=bright", "given more than once"),
     ],
 )
 def test_questions_that_have_no_answer(client, query, listed):

@@ -3,14 +3,11 @@
 import base64
 import json
 
-import anyio
 import pytest
 from starlette.datastructures import Headers
 
-from app.api.upload import read_image
-from app.errors import MalformedBodyError, NoImageError
-from app.imaging.headers import EncodedImage
-from app.serving.workers import Workers
+from app.api.upload import Upload, read_upload
+from app.errors import MalformedBodyError, NoImageError, UnsupportedImageError
 from tests.dicoms import dicom
 from tests.pictures import encoded, noise
 
@@ -19,12 +16,12 @@ BOUNDARY = "frontier"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
 
 
-def read(body: bytes, content_type: str = "") -> bytes:
-    async def reading() -> EncodedImage:
-        with Workers(1) as workers:
-            return await read_image(body, Headers({"content-type": content_type} if content_type else {}), workers)
+def upload(body: bytes, content_type: str = "") -> Upload:
+    return read_upload(body, Headers({"content-type": content_type} if content_type else {}))
 
-    return anyio.run(reading).data
+
+def read(body: bytes, content_type: str = "") -> bytes:
+    return upload(body, content_type).image.data
 
 
 def part(content: bytes, name="file", filename="x.png"):
@@ -51,21 +48,54 @@ def test_a_dicom_object_is_known_with_and_without_its_preamble(start):
     assert read(film, "application/dicom") == film
 
 
-def test_a_form_field_named_file():
-    """As curl -F sends it, other fields beside it."""
-    assert read(part(b"hello", "comment", None) + part(FILM) + END, FORM) == FILM
+@pytest.mark.parametrize("name", ["file", "image"])
+@pytest.mark.parametrize("filename", ["x.png", "", None])
+def test_the_image_of_a_form_needs_no_filename(name, filename):
+    """Its field has either name."""
+    assert read(part(FILM, name, filename) + END, FORM) == FILM
 
 
-def test_json_with_base64():
-    """In one line, or broken as `base64` prints it."""
-    text = base64.encodebytes(FILM).decode()
-    assert read(json.dumps({"image": text}).encode(), "application/json") == FILM
-    assert read(json.dumps({"image": text.replace("\n", "")}).encode()) == FILM
+def test_a_form_may_have_a_preamble_and_an_epilogue():
+    """RFC 2046, section 5.1.1: both are to be ignored."""
+    assert read(b"This is a form.\r\n" + part(FILM) + END + b"The end.", FORM) == FILM
 
 
-def test_what_is_no_envelope_is_passed_on():
-    """The decoder says what is wrong with it."""
-    assert read(b"GIF89a...", "image/gif") == b"GIF89a..."
+def test_the_fields_beside_the_image_are_parameters():
+    """In their order, repeated ones included."""
+    body = part(b"dark", "class", None) + part(FILM) + part("ä".encode(), "class", "x.txt") + END
+    assert upload(body, FORM).parameters == [("class", "dark"), ("class", "ä")]
+
+
+@pytest.mark.parametrize("name", ["file", "image"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda data: base64.encodebytes(data).decode(),  # as the command base64 prints it
+        lambda data: base64.b64encode(data).decode(),
+        lambda data: base64.b64encode(data).decode().rstrip("="),
+        lambda data: base64.urlsafe_b64encode(data).decode(),
+        lambda data: f"data:image/png;base64,{base64.b64encode(data).decode()}",
+    ],
+)
+def test_json_with_base64(name, write):
+    """In lines or in one, padded or not, of either alphabet, or as a data: URL."""
+    for data in (FILM, FILM + b"\xff\xfe\xfd", FILM + b"\xfb"):
+        body = json.dumps({name: write(data)}).encode()
+        assert read(body, "application/json") == data
+        assert read(body) == data
+
+
+def test_the_keys_beside_the_image_are_parameters():
+    """With the types that JSON has, repeated ones included."""
+    text = base64.b64encode(FILM).decode()
+    body = f'{{"top": 3, "image": "{text}", "class": "a, b", "top": null, "faithfulness": true}}'.encode()
+    assert upload(body).parameters == [("top", 3), ("class", "a, b"), ("top", None), ("faithfulness", True)]
+
+
+def test_raw_bytes_of_no_format_are_refused():
+    """Whatever the content type says."""
+    with pytest.raises(UnsupportedImageError, match="PNG"):
+        read(b"no picture", "image/png")
 
 
 @pytest.mark.parametrize(
@@ -75,11 +105,13 @@ def test_what_is_no_envelope_is_passed_on():
         (END, FORM),
         (part(FILM, name="picture") + END, FORM),
         (part(FILM) + part(FILM) + END, FORM),
+        (part(FILM) + part(FILM, name="image") + END, FORM),
         (part(b"text", filename=None) + END, FORM),
         (b"{}", "application/json"),
         (b"[]", "application/json"),
         (b'{"image": 7}', "application/json"),
         (b'{"image": ""}', "application/json"),
+        (b'{"image": "QUJD", "image": "QUJD"}', "application/json"),
     ],
 )
 def test_no_image_where_one_should_be(body, content_type):
@@ -101,7 +133,10 @@ def test_no_image_where_one_should_be(body, content_type):
         (b"[" * 100_000, "application/json"),
         (b'{"image": "no base64!"}', "application/json"),
         (b'{"image": "\xc3\xa9\xc3\xa9"}', "application/json"),
-        (b'{"image": "QUJ"}', "application/json"),
+        (b'{"image": "QUJDR"}', "application/json"),
+        (b'{"image": "data:image/png,%89PNG"}', "application/json"),
+        (part(FILM) + part(b"\xff", "class", None) + END, FORM),
+        (part(FILM) + part(b"x" * 100_000, "class", None) + END, FORM),
         (b'{"image": [' + b"[]," * 1_000_000 + b"0]}", "application/json"),
         (part(b"x", "\xff") + END, FORM + "; charset=undefined"),
         (part(b"x", "\xff") + END, FORM + "; charset=punycode"),
