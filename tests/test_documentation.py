@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app import __version__
-from app.api.schemas import ExplainQuery
+from app.api.schemas import ExplainParameters
 from app.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +70,7 @@ def test_the_documented_parameters_are_those_of_explain():
     """Each in a row of its own, with its default where it has one."""
     tables = text_of(DOCS / "api.md").split("## The answer")[0]
     rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", tables, re.MULTILINE))
-    fields = {field.alias or name: field.default for name, field in ExplainQuery.model_fields.items()}
+    fields = {field.alias or name: field.default for name, field in ExplainParameters.model_fields.items()}
     assert rows.keys() == fields.keys()
     for name, default in fields.items():
         if default is not None:

@@ -49,7 +49,7 @@ def test_compose_passes_every_setting_on():
 
 def shown(default):
     """A default as the documentation's table shows it: the variable's value, or `unset` where there is none."""
-    if default is None or default == ():
+    if default in (None, (), ""):
         return "unset"
     value = str(default).lower() if isinstance(default, bool) else default
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"

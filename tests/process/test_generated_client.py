@@ -54,7 +54,7 @@ def client(generated):
 def test_it_gets_an_image_explained(client, body):
     """It sends a form field or raw bytes, and returns typed answers."""
     file = part("types").File(payload=encoded(noise()), file_name="film.png", mime_type="image/png")
-    sent = part("models").ImageForm(file=file) if body == "form" else file
+    sent = part("models").ExplainForm(file=file) if body == "form" else file
     answer = part("api.images.explain").sync(client=client, body=sent, class_="PNEUMONIA", overlay=False)
     assert isinstance(answer, part("models").ExplanationOut)
     assert answer.explanation.class_ == "PNEUMONIA"
