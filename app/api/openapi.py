@@ -11,12 +11,16 @@ from app.api.schemas import ExplainParameters, PredictParameters, Problem
 
 
 def _body(schema: type[BaseModel], name: str, image: dict[str, Any]) -> dict[str, Any]:
-    """Describe a body of an image, in the field `name`, and the parameters of `schema` beside it."""
-    return {
-        "type": "object",
-        "required": [name],
-        "properties": {name: image, **schema.model_json_schema()["properties"]},
+    """Describe a body with an image, in the field `name`, and the parameters of `schema` beside it.
+
+    Only the query parameters have defaults. A generated client sends every default that it knows, and would send the
+    same parameter twice.
+    """
+    parameters = {
+        parameter: {key: value for key, value in described.items() if key != "default"}
+        for parameter, described in schema.model_json_schema()["properties"].items()
     }
+    return {"type": "object", "required": [name], "properties": {name: image, **parameters}}
 
 
 # Schemas that FastAPI can't see: the bodies that routes parse themselves, and the body of every error.
