@@ -32,7 +32,8 @@ def tracer_from_environment() -> Tracer | None:
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415  # optional
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415  # optional
     except ImportError as error:
-        raise SetupError(f"{named} is set; traces need the extra 'otel': pip install 'lightbox[otel]'") from error
+        needed = "opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http"
+        raise SetupError(f"{named} is set, but the packages that send traces are missing: {needed}") from error
     name = os.environ.get("OTEL_SERVICE_NAME", "lightbox")
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
