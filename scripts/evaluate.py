@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from app.errors import ArtifactError
 from scripts.errors import ScriptError
@@ -25,12 +26,17 @@ def main(arguments: list[str] | None = None) -> int:
     except (ScriptError, ArtifactError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
-    accuracy = figures["accuracy"]
-    print(
-        f"accuracy {accuracy['value']:.3f} ({accuracy['low']:.3f}-{accuracy['high']:.3f}) on {accuracy['films']} films"
-    )
+    print(_headline(figures))
     print(f"wrote {options.out / 'report.html'}")
     return 0
+
+
+def _headline(figures: dict[str, Any]) -> str:
+    films = figures["data"]["films"]
+    if "accuracy" not in figures:
+        return f"mean AUC {figures['mean_auc']:.3f} over {len(figures['classes'])} classes on {films} films"
+    accuracy = figures["accuracy"]
+    return f"accuracy {accuracy['value']:.3f} ({accuracy['low']:.3f}-{accuracy['high']:.3f}) on {films} films"
 
 
 if __name__ == "__main__":

@@ -81,13 +81,18 @@ class ClassProbability(BaseModel):
 
 
 class PredictionOut(BaseModel):
-    """The response of `/predict`. `top_k` is null unless `top` is given."""
+    """The response of `/predict`. `top_k` is null unless `top` is given.
+
+    `label` is the most probable class. Only a multi-label model has `labels`: the classes whose probability is at or
+    above their threshold, maybe none.
+    """
 
     id: str
     model: ModelRef
     label: str
     probability: float
     probabilities: dict[str, float]
+    labels: list[str] | None = None
     top_k: list[ClassProbability] | None = None
     novelty: NoveltyOut | None
     image: ImageOut
@@ -240,6 +245,8 @@ class ModelOut(ModelSummary):
     described: int
     created: str
     classes: list[str]
+    task: str
+    thresholds: list[float] | None
     input: dict[str, Any]
     feature_layer: dict[str, Any]
     temperature: float

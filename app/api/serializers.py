@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from pydantic import BaseModel
 
 from app import __version__
 from app.api.schemas import (
@@ -47,6 +46,7 @@ _HEADER_CLASSES = 10
 HEADERS = [
     "X-Lightbox-Model",
     "X-Lightbox-Label",
+    "X-Lightbox-Labels",
     "X-Lightbox-Probability",
     "X-Lightbox-Probabilities",
     "X-Lightbox-Class",
@@ -127,6 +127,8 @@ def file_headers(manifest: Manifest, explanation: Explanation) -> dict[str, str]
         "X-Lightbox-Warnings": ", ".join(warning.code for warning in explanation.warnings),
         "X-Lightbox-Notice": _header_text(manifest.intended_use),
     }
+    if prediction.labels is not None:
+        headers["X-Lightbox-Labels"] = json.dumps(prediction.labels)
     if prediction.novelty is not None:
         headers["X-Lightbox-Out-Of-Distribution"] = str(prediction.novelty.out_of_distribution).lower()
     return headers
@@ -143,8 +145,9 @@ def model_out(state: ModelState, manifest: Manifest) -> ModelOut:
     return ModelOut(**_summary_fields(state), **facts, described=manifest.version, methods=list(METHODS))
 
 
-def _json(answer: BaseModel) -> bytes:
-    return answer.model_dump_json(by_alias=True).encode()
+def _json(answer: PredictionOut) -> bytes:
+    # Single-label models have no `labels`, rather than null ones: their answer is what it was before there were others.
+    return answer.model_dump_json(by_alias=True, exclude=None if answer.labels is not None else {"labels"}).encode()
 
 
 def _overlay(drawn: EncodedPicture) -> OverlayOut:
@@ -176,6 +179,7 @@ def _prediction_fields(request_id: str, manifest: Manifest, prediction: Predicti
         "id": request_id,
         "model": ModelRef(name=manifest.name, version=manifest.version),
         "label": prediction.label,
+        "labels": None if prediction.labels is None else list(prediction.labels),
         "probability": prediction.probabilities[prediction.label],
         "probabilities": prediction.probabilities,
         "top_k": best and [ClassProbability(class_name=name, probability=value) for name, value in best.items()],

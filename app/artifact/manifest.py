@@ -21,6 +21,10 @@ DEFAULT_INTENDED_USE = (
 )
 
 
+Task = Literal["single_label", "multi_label"]
+DEFAULT_THRESHOLD = 0.5
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -136,6 +140,8 @@ class Manifest(_Frozen):
     version: PositiveInt
     created: datetime
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    task: Task = "single_label"
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None
     input: InputSpec
     feature_layer: FeatureLayer
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
@@ -160,6 +166,18 @@ class Manifest(_Frozen):
         if len(set(self.classes)) != len(self.classes) or not all(self.classes):
             raise ValueError(f"class names must be distinct and not empty: {list(self.classes)}")
         return self
+
+    @model_validator(mode="after")
+    def _has_a_threshold_for_each_class(self) -> Self:
+        if self.thresholds is not None and self.task != "multi_label":
+            raise ValueError("only a multi_label model has thresholds")
+        if self.thresholds is not None and len(self.thresholds) != len(self.classes):
+            raise ValueError(f"there are {len(self.thresholds)} thresholds for {len(self.classes)} classes")
+        return self
+
+    def threshold(self, class_name: str) -> float:
+        """Return the probability from which on `class_name` holds, by itself, in a multi-label model."""
+        return DEFAULT_THRESHOLD if self.thresholds is None else self.thresholds[self.classes.index(class_name)]
 
 
 def read_manifest(entry: Path) -> Manifest:

@@ -69,7 +69,9 @@ def prediction_warnings(
         probabilities: the probabilities of the classes, `[classes]`.
         novelty: the novelty score of the image.
     """
-    found = (_novel_image(manifest, novelty), _low_margin(manifest.cautions, probabilities))
+    # The classes of a multi-label model do not compete, so a small margin between two of them says nothing.
+    rivals = probabilities if manifest.task == "single_label" else ()
+    found = (_novel_image(manifest, novelty), _low_margin(manifest.cautions, rivals))
     return tuple(warning for warning in found if warning is not None)
 
 

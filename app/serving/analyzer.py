@@ -212,16 +212,22 @@ class Analyzer:
         """Turn the scores of one image into a prediction, and count it."""
         manifest, spec = self.manifest, self.manifest.novelty
         probabilities = [float(value) for value in scores.probabilities]
+        by_class = dict(zip(manifest.classes, probabilities, strict=True))
+        labels = None
+        if manifest.task == "multi_label":
+            labels = tuple(name for name, value in by_class.items() if value >= manifest.threshold(name))
         prediction = Prediction(
             original=original,
-            probabilities=dict(zip(manifest.classes, probabilities, strict=True)),
+            probabilities=by_class,
+            labels=labels,
             novelty=None if spec is None else Novelty(float(scores.novelty), spec.threshold),
             warnings=(*original.warnings, *prediction_warnings(manifest, probabilities, float(scores.novelty))),
         )
-        labels = (manifest.name, str(manifest.version))
-        self._telemetry.metrics.predictions.labels(*labels, prediction.label).inc()
+        model = (manifest.name, str(manifest.version))
+        for name in (prediction.label,) if labels is None else labels:
+            self._telemetry.metrics.predictions.labels(*model, name).inc()
         if prediction.novelty is not None and prediction.novelty.out_of_distribution:
-            self._telemetry.metrics.novel_images.labels(*labels).inc()
+            self._telemetry.metrics.novel_images.labels(*model).inc()
         return prediction
 
 

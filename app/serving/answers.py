@@ -40,13 +40,15 @@ class Original:
 class Prediction:
     """A prediction: `probabilities` by class name, in logit order, and reasons to doubt it as `warnings`.
 
-    `novelty` is None if the model has no novelty score.
+    `novelty` is None if the model has no novelty score. `labels` are the classes whose probability is at or above their
+    threshold, in logit order, maybe none; None for a single-label model.
     """
 
     original: Original
     probabilities: dict[str, float]
     novelty: Novelty | None
     warnings: tuple[AnswerWarning, ...] = ()
+    labels: tuple[str, ...] | None = None
 
     @property
     def label(self) -> str:

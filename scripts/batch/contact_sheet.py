@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +24,13 @@ def write_contact_sheet(path: Path, manifest: Manifest, rows: Sequence[dict[str,
     explained = [row for row in rows if not row["error"]]
     page = _templates.get_template("contact_sheet.html").render(
         manifest=manifest,
-        images=[row | {"probabilities": class_columns(row)} for row in explained],
+        images=[row | {"probabilities": class_columns(row), "found": _found(row)} for row in explained],
         unreadable=[row for row in rows if row["error"]],
-        counts=Counter(row["label"] for row in explained),
+        counts=Counter(name for row in explained for name in _found(row)),
     )
     path.write_text(page, encoding="utf-8")
+
+
+def _found(row: dict[str, str]) -> list[str]:
+    """Return the classes that a row names: the most probable one, or those that a multi-label model has found."""
+    return json.loads(row["labels"]) if "labels" in row else [row["label"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,9 @@ def explain_folder(job: FolderJob, runtime: Runtime) -> list[dict[str, str]]:
     job.question.check(runtime.manifest.classes)
     job.out.mkdir(parents=True, exist_ok=True)
     paths = image_files(job.folder, job.out)
-    results = ResultsTable(job.out / "results.csv", runtime.manifest.classes)
+    results = ResultsTable(
+        job.out / "results.csv", runtime.manifest.classes, multi_label=runtime.manifest.task == "multi_label"
+    )
     asyncio.run(_explain_all(job, runtime, paths, results))
     results.keep(_name(path, job) for path in paths)
     write_contact_sheet(job.out / "index.html", runtime.manifest, results.rows)
@@ -127,6 +130,7 @@ def _answer_columns(explanation: Explanation) -> dict[str, str]:
     return {
         "label": prediction.label,
         "probability": f"{prediction.probabilities[prediction.label]:.6f}",
+        **({} if prediction.labels is None else {"labels": json.dumps(prediction.labels, ensure_ascii=False)}),
         **{f"p:{name}": f"{value:.6f}" for name, value in prediction.probabilities.items()},
         "novelty": f"{novelty.score:.6f}" if novelty else "",
         "novelty_threshold": f"{novelty.threshold:.6f}" if novelty else "",

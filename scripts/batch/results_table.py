@@ -14,9 +14,13 @@ _AFTER = ("novelty", "novelty_threshold", "out_of_distribution", "warnings", "wi
 _PREFIX = "p:"
 
 
-def columns(classes: Sequence[str]) -> list[str]:
-    """Return the header of the table, which has one probability column `p:NAME` per class."""
-    return [*_BEFORE, *(f"{_PREFIX}{name}" for name in classes), *_AFTER]
+def columns(classes: Sequence[str], *, multi_label: bool = False) -> list[str]:
+    """Return the header of the table, which has one probability column `p:NAME` per class.
+
+    That of a multi-label model also has a column `labels`, a JSON array of the classes that it has found.
+    """
+    labels = ("labels",) if multi_label else ()
+    return [*_BEFORE, *labels, *(f"{_PREFIX}{name}" for name in classes), *_AFTER]
 
 
 def class_columns(row: _ROW) -> dict[str, str]:
@@ -41,9 +45,9 @@ class ResultsTable:
     images are explained again.
     """
 
-    def __init__(self, path: Path, classes: Sequence[str]) -> None:
+    def __init__(self, path: Path, classes: Sequence[str], *, multi_label: bool = False) -> None:
         self._path = path
-        self._columns = columns(classes)
+        self._columns = columns(classes, multi_label=multi_label)
         self._rows = {row["file"]: row for row in _read(path, self._columns)}
         self._file: TextIO | None = None
 

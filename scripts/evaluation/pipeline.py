@@ -12,6 +12,7 @@ from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from scripts.datasets.films import Film, digest, read_films
 from scripts.evaluation.comparison import compare_methods
 from scripts.evaluation.metrics import compute_metrics
+from scripts.evaluation.multi_label import evaluate_multi_label
 from scripts.evaluation.novelty import novelty_figures
 from scripts.evaluation.predictions import Predictions, pool_predictions, predict_films
 from scripts.evaluation.report import write_report
@@ -19,13 +20,18 @@ from scripts.evaluation.robustness import robustness_figures
 
 
 def evaluate_artifact(entry: Path, data: Path, out: Path) -> dict[str, Any]:
-    """Evaluate the artefact `entry` on the films of the folder `data`; see `evaluate_models`.
+    """Evaluate the artefact `entry` on the films of the folder `data`.
+
+    See `evaluate_models`, and for multi-label models `evaluate_multi_label`.
 
     Raises:
         DataError: the data folder can't be used, or a label is not a class of the model.
         ArtifactError: the artefact can't be loaded.
     """
     films = read_films(data)
+    runtime = TensorFlowRuntime(entry)
+    if runtime.manifest.task == "multi_label":
+        return evaluate_multi_label(runtime, films, out)
     facts = {"data": {"sha256": digest(films), "films": len(films)}}
     return evaluate_models(out, entry, [(entry, predict_films(entry, films))], facts)
 

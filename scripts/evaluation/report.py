@@ -64,6 +64,12 @@ def write_report(
     _write_gallery(out / "films", manifest, misclassified)
 
 
+def write_multi_label_report(out: Path, manifest: Manifest, figures: dict[str, Any]) -> None:
+    """Write `report.html`, the figures of `scripts.evaluation.multi_label`, into the folder `out`."""
+    page = _templates.get_template("multi_label.html").render(manifest=manifest, figures=figures)
+    (out / "report.html").write_text(page, encoding="utf-8")
+
+
 def _svg(figure: Figure) -> Markup:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})

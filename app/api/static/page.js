@@ -3,7 +3,7 @@
 import { blended, laid, pixelsOf } from "./heat.js";
 import { Probe } from "./probe.js";
 import { Problem, ask, askJson, curl, useKey } from "./service.js";
-import { alerts, bars, curves, element, mapsOf, noveltyOf, options, percent, receipt, thumbnails, warnings } from "./view.js";
+import { alerts, bars, curves, element, headline, mapsOf, noveltyOf, options, percent, receipt, thumbnails, warnings } from "./view.js";
 
 const at = (id) => document.getElementById(id);
 const probe = new Probe({
@@ -176,9 +176,9 @@ function show(answer) {
   state.heat = laid(explanation.heatmap.values, pixels, answer.image, state.input);
   listClasses();
   showAlerts("warnings", warnings(answer));
-  at("label").textContent = answer.label;
-  at("probability").textContent = percent(answer.probability);
-  bars(at("bars"), answer.probabilities, explanation.class);
+  [at("label").textContent, at("probability").textContent] = headline(answer);
+  bars(at("bars"), answer, explanation.class);
+  at("alone").hidden = !answer.labels;
   at("about").textContent = `${state.image.name}, ${answer.image.width} × ${answer.image.height}`;
   at("novelty").textContent = noveltyOf(answer);
   const { height, width } = explanation.heatmap;
@@ -194,7 +194,7 @@ function show(answer) {
   at("frame").style.setProperty("--ratio", String(pixels.width / pixels.height));
   at("image").setAttribute("aria-label", `${state.image.name}, heat for ${explanation.class}`);
   if (hadFocus) at("image").focus({ preventScroll: true });
-  at("spoken").textContent = `${answer.label}, ${percent(answer.probability)}`;
+  at("spoken").textContent = headline(answer).filter(Boolean).join(", ");
   probe.over(pixels, state.heat);
   paint();
 }

@@ -20,8 +20,14 @@ export function options(select, entries, chosen) {
   select.value = entries.some(([value]) => value === chosen) ? chosen : entries[0][0];
 }
 
-/** Show the most probable classes as bars, at most `limit`, and the explained one in any case. */
-export function bars(list, probabilities, explained, limit = 8) {
+/** What the answer is, as [name, figure]: the most probable class, or all that a multi-label model has found. */
+export function headline({ label, labels, probability }) {
+  if (!labels) return [label, percent(probability)];
+  return [labels.join(", ") || "Nothing found", labels.length === 0 ? `most probable: ${label}, ${percent(probability)}` : ""];
+}
+
+/** Show the most probable classes as bars, at most `limit`, and the explained one in any case; the found ones are marked. */
+export function bars(list, { probabilities, labels }, explained, limit = 8) {
   const ranked = Object.entries(probabilities).sort(([, one], [, other]) => other - one);
   const shown = ranked.filter(([name], rank) => rank < limit || name === explained);
   list.replaceChildren(
@@ -33,6 +39,10 @@ export function bars(list, probabilities, explained, limit = 8) {
         element("span", { className: "share", textContent: percent(share) }), element("span", { className: "bar" }, fill),
       );
       row.classList.toggle("explained", name === explained);
+      if (labels?.includes(name)) {
+        row.classList.add("found");
+        row.firstChild.append(element("span", { className: "unseen", textContent: " (found)" }));
+      }
       return row;
     }),
   );
