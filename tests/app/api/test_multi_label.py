@@ -70,7 +70,7 @@ def test_any_class_can_be_explained(asking, query):
 
 
 def test_faithfulness_judges_the_classs_own_probability(asking):
-    """On a uniform image nothing changes: every point of the curves is the sigmoid of the class, not a share of a sum."""
+    """On a uniform image nothing changes: each point of a curve is the sigmoid of the class, not a share of a sum."""
     judged = (
         asking().post("/explain?class=bright&faithfulness=true", content=BRIGHT).json()["explanation"]["faithfulness"]
     )
