@@ -18,6 +18,11 @@ class AnswerWarning:
     detail: str
 
 
+FIRST_FRAME = AnswerWarning(
+    "first_frame_only", "the image has several frames or pages; this answer is about the first"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class HeaderFacts:
     """What a DICOM header says about the kind of image: coded terms in capitals, None where it says nothing.

@@ -1,17 +1,11 @@
-"""JPEG processes that Pillow has no decoder for, and bounded RLE: by imagecodecs, as pydicom plugins and alone.
-
-imagecodecs carries libjpeg-turbo 3, which reads 12-bit and lossless JPEG (ITU-T T.81, processes 4 and 14); the other
-decoders of these are licensed under the GPL, or are GDCM's.
-"""
+"""Compressed frames: which decoder takes them, what they say of themselves, and JPEG and bounded RLE as pydicom plugins."""
 
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 import numpy as np
-from imagecodecs import Jpeg8Error, jpeg8_decode, packbits_decode
-from pydicom.encaps import get_frame
+from imagecodecs import packbits_decode
 from pydicom.pixels import get_decoder
 from pydicom.pixels.decoders.base import DecodeRunner
 from pydicom.uid import (
@@ -31,14 +25,15 @@ from pydicom.uid import (
 )
 
 from app.errors import CorruptImageError, UnsupportedImageError
-from app.imaging.headers import JpegFrame, jpeg2000_size, jpeg_frame
+from app.imaging.jpeg import decode_jpeg, jpeg_frame
+from app.imaging.jpeg2000 import codestream
 
 _OURS = "lightbox"
 _JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless)
 _JPEG_2000 = (JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
 # Of several plugins for a syntax, the one that decodes it; pydicom would try them all, damaged data too.
 _PLUGINS = {
-    JPEGBaseline8Bit: "pillow",
+    JPEGBaseline8Bit: _OURS,
     JPEGExtended12Bit: _OURS,
     JPEGLossless: _OURS,
     JPEGLosslessSV1: _OURS,
@@ -49,7 +44,7 @@ _PLUGINS = {
 }
 # What pydicom asks of a plugin module.
 DECODER_DEPENDENCIES = dict.fromkeys(
-    (JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, RLELossless), ("numpy", "imagecodecs")
+    (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, RLELossless), ("numpy", "imagecodecs")
 )
 _RLE_HEADER = 64
 _RLE_PADDING = 2
@@ -73,52 +68,32 @@ def plugin_for(syntax: UID) -> str:
     return ""
 
 
-def check_codestream(pixel_data: bytes, syntax: UID, index: int, frames: int, size: tuple[int, int]) -> None:
-    """Refuse a compressed frame whose own header contradicts the `size` (width, height) that was checked.
+def check_codestream(stream: bytes, syntax: UID, size: tuple[int, int], meaning: str) -> tuple[str, int]:
+    """The photometric interpretation and the bits of a sample that a compressed frame has by its own header.
+
+    A component transformation of JPEG 2000 is undone by its decoder, whatever the DICOM header says; a JPEG may name its
+    colours. Where the frame says nothing, it is `meaning`, and 0 bits.
 
     Raises:
-        CorruptImageError: it is of another size, or missing.
+        CorruptImageError: the frame is of another size than `size` (width, height), which was checked, or has none.
     """
-    if syntax not in _JPEG and syntax not in _JPEG_2000:
-        return
-    stream = get_frame(pixel_data, index, number_of_frames=frames)
     if syntax in _JPEG_2000:
-        found = jpeg2000_size(stream)
-    else:
+        found = codestream(stream)
+        of, bits = (found.width, found.height), found.precision
+        meaning = "RGB" if found.transformed and found.components > 2 else meaning
+    elif syntax in _JPEG:
         frame = jpeg_frame(stream)
-        found = (frame.width, frame.height)
-    if found != size:
-        raise CorruptImageError(f"the DICOM header says {size[0]} x {size[1]} pixels, its data {found[0]} x {found[1]}")
-
-
-def decode_jpeg(data: bytes, frame: JpegFrame) -> np.ndarray:
-    """A 12-bit or lossless JPEG of `frame`: `[H, W]` or `[H, W, 3]` RGB, uint8 up to 8 bits a sample, else uint16.
-
-    Raises:
-        CorruptImageError: it is truncated or damaged.
-        UnsupportedImageError: it has neither one nor three components.
-    """
-    if frame.components not in (1, 3):
-        raise UnsupportedImageError(
-            f"JPEG images of {frame.components} components and {frame.precision} bits are not supported"
-        )
-    try:
-        return jpeg8_decode(_whole(data))
-    except (Jpeg8Error, ValueError) as error:
-        raise CorruptImageError("the JPEG image can't be decoded: it is truncated or damaged") from error
-
-
-def _whole(data: bytes) -> bytes:
-    """`data`, if an end of image comes after its last scan: libjpeg fills what is missing with grey, and only warns."""
-    if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-        raise ValueError("no end of image")
-    return data
+        of, bits = (frame.width, frame.height), frame.precision
+        meaning = {"RGB": "RGB", "YBR": "YBR_FULL"}.get(frame.colour, meaning)
+    else:
+        return meaning, 0
+    if of != size:
+        raise CorruptImageError(f"the DICOM header says {size[0]} x {size[1]} pixels, its data {of[0]} x {of[1]}")
+    return meaning, bits
 
 
 def _decode_jpeg_frame(source: bytes, runner: DecodeRunner) -> bytearray:
-    # Named alike, the two spaces keep libjpeg from converting: the header's photometric interpretation decides.
-    space: dict[str, Any] = {} if runner.samples_per_pixel == 1 else {"colorspace": "RGB", "outcolorspace": "RGB"}
-    pixels = jpeg8_decode(_whole(source), **space)
+    pixels = decode_jpeg(source, jpeg_frame(source), converted=False)  # what its colours are is known already
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
     runner.set_option("planar_configuration", 0)
     return bytearray(pixels.tobytes())

@@ -1,0 +1,121 @@
+"""Lookup tables of a DICOM header (DICOM PS3.3, C.11.1.1 and C.11.2.1.1): modality tables and VOI tables.
+
+Makers disagree on what the descriptor means. Its three numbers are read as what the data bear out.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom import DataElement, Dataset, Sequence
+from pydicom.dataelem import RawDataElement
+
+from app.imaging.dicom.attributes import numbers, wrong
+
+_MAX_BYTES = 1024 * 1024
+_MAX_ITEMS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`entries`, uint16 `[n]`; `first` (0..65535) is the value that the first entry stands for, its sign not decided.
+
+    `bits` is what the descriptor says of the entries' depth; 0 where it says nothing of use.
+    """
+
+    first: int
+    bits: int
+    entries: npt.NDArray[np.uint16]
+
+    def looked_up(
+        self, values: npt.NDArray[np.float64], measured: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.float64]:
+        """The entries of `values`, all that can occur; what lies beyond the first or the last gets the entry there.
+
+        `measured` says which of the values do occur.
+        """
+        index = np.clip(np.rint(values) - self._first_of(values, measured), 0, len(self.entries) - 1)
+        return self.entries[index.astype(np.intp)].astype(np.float64)
+
+    def top(self) -> int:
+        """The entry that is white, by the descriptor's bits or by what the table holds.
+
+        The descriptor is not believed where entries need more bits than it says, leave two or more unused, or where it
+        says 16, which makers write whatever they mean.
+        """
+        held = int(self.entries.max()).bit_length()
+        believed = 0 < self.bits < 16 and self.bits - 1 <= held <= self.bits
+        return 2 ** (self.bits if believed else max(held, 1)) - 1
+
+    def _first_of(self, values: npt.NDArray[np.float64], measured: npt.NDArray[np.bool_]) -> int:
+        """The first value with its sign, which is lost where it was written as US, or made up where as SS.
+
+        It is the reading whose span covers more of the values that occur; of equals, the one of the sign that can occur.
+        """
+        signed = self.first - 65536 if self.first >= 32768 else self.first
+        found = values[measured] if measured.any() else values
+        low, high = float(found.min()), float(found.max())
+
+        def covered(first: int) -> float:
+            return max(min(high, first + len(self.entries) - 1) - max(low, first), -1.0)
+
+        if covered(signed) == covered(self.first):
+            return signed if values.min() < 0 else self.first
+        return max(signed, self.first, key=covered)
+
+
+def first_table(header: Dataset, keyword: str) -> Table | None:
+    """The first item of the sequence `keyword` that holds a table; None where none does.
+
+    Raises:
+        CorruptImageError: the sequence is too large, or the first table contradicts its descriptor.
+    """
+    if keyword not in header:
+        return None
+    raw = header.get_item(keyword)
+    if raw.is_raw and raw.value is not None and len(raw.value) > _MAX_BYTES:
+        raise wrong(keyword, "is too large")
+    items = header[keyword].value
+    if not isinstance(items, Sequence):
+        return None
+    tables = (_table(item, keyword) for item in items[:_MAX_ITEMS])
+    return next((table for table in tables if table is not None), None)
+
+
+def _table(item: Dataset, keyword: str) -> Table | None:
+    said = numbers(item, "LUTDescriptor")
+    if not said or "LUTData" not in item:
+        return None
+    data, little_endian, words = _data(item.get_item("LUTData"))
+    if not data:
+        return None
+    if len(said) != 3 or said[0] is None or said[1] is None:
+        raise wrong("LUTDescriptor", f"of {keyword} has not three numbers")
+    count = int(said[0]) & 0xFFFF or 65536
+    bits = int(said[2] or 0)
+    if len(data) // 2 >= count - 1:
+        kind = "<u2" if little_endian else ">u2"
+        entries = np.frombuffer(data, kind, min(count, len(data) // 2)).astype(np.uint16)
+    elif 0 < bits <= 8 and len(data) >= count - 1:
+        packed = np.frombuffer(data, np.uint8)
+        if words and not little_endian:  # the first of two entries is the low byte of its word
+            packed = packed[: len(packed) // 2 * 2].reshape(-1, 2)[:, ::-1].ravel()
+        entries = packed[:count].astype(np.uint16)
+    else:
+        raise wrong("LUTData", f"of {keyword} holds fewer entries than its LUT Descriptor (0028,3002) says")
+    missing = count - len(entries)
+    return Table(int(said[1]) & 0xFFFF, bits, np.pad(entries, (0, missing), mode="edge") if missing else entries)
+
+
+def _data(element: RawDataElement | DataElement) -> tuple[bytes, bool, bool]:
+    """The entries' bytes, whether they are little-endian, and whether they were written as words."""
+    value: Any = element.value
+    words = element.VR != "OB"
+    if isinstance(value, bytes):
+        return value, getattr(element, "is_little_endian", True), words
+    values = np.atleast_1d(np.array([] if value is None else value, np.int64))
+    return (values & 0xFFFF).astype(np.uint16).tobytes(), sys.byteorder == "little", words

@@ -1,0 +1,168 @@
+"""JPEG streams (ITU-T T.81): what they announce, and the processes that Pillow has no decoder for.
+
+imagecodecs carries libjpeg-turbo 3, which reads 12-bit and lossless JPEG (processes 4 and 14); the other decoders of
+these are licensed under the GPL, or are GDCM's.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from imagecodecs import Jpeg8Error, jpeg8_decode
+
+from app.errors import CorruptImageError, UnsupportedImageError
+
+# A progressive JPEG has about ten scans, each of which costs a pass over all pixels; thousands are an attack.
+_MAX_SCANS = 100
+_MAX_SEGMENTS = 10_000
+_MAX_FILL = 1024
+_EXIF_ORIENTATION = 0x0112
+_SCAN, _END, _APP0, _APP1, _APP14 = 0xDA, 0xD9, 0xE0, 0xE1, 0xEE
+# Within a scan FF is data, where stuffing or a restart follows (T.81, B.1.1.5), or a byte below 80 (JPEG-LS, T.87).
+_MARKER_AFTER_SCAN = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+
+
+@dataclass(frozen=True, slots=True)
+class JpegFrame:
+    """A JPEG's frame header (ITU-T T.81, B.2.2): `marker` tells the process, `precision` is in bits a sample.
+
+    `exif` is the EXIF block, empty where there is none; `colour` is `RGB` or `YBR` where the stream itself says so, else
+    empty; `complete` tells whether an end of image follows the scans: what lies behind it is no part of the image.
+    """
+
+    marker: int
+    precision: int
+    height: int
+    width: int
+    components: int
+    exif: bytes = b""
+    colour: str = ""
+    complete: bool = False
+
+    @property
+    def lossless(self) -> bool:
+        return self.marker == 0xC3
+
+
+def jpeg_frame(data: bytes) -> JpegFrame:
+    """The frame header of a JPEG or JPEG-LS stream, and what its other segments add.
+
+    Raises:
+        CorruptImageError: it has none before its first scan, or an absurd number of segments or scans.
+    """
+    header, kind, exif, complete = b"", 0, b"", False
+    said: dict[str, str] = {}
+    for marker, body in _segments(data):
+        if _starts_frame(marker) and not header and len(body) >= 6:
+            header, kind = body, marker
+        elif marker == _SCAN and not header:
+            break
+        elif marker == _END:
+            complete = True
+        elif marker == _APP1 and body.startswith(b"Exif\0\0"):
+            exif = exif or body
+        elif marker == _APP0 and body.startswith(b"JFIF"):
+            said["JFIF"] = "YBR"
+        elif marker == _APP14 and body.startswith(b"Adobe") and len(body) >= 12:
+            said["Adobe"] = "YBR" if body[11] else "RGB"
+    if not header:
+        raise CorruptImageError("the JPEG image can't be decoded: it has no frame header")
+    precision, height, width, components = struct.unpack(">BHHB", header[:6])
+    # The order of libjpeg's own guesses (jdapimin.c); names of components are looked at before a mere JFIF.
+    names = "RGB" if header[6:15:3].upper() == b"RGB" else ""
+    colour = said.get("Adobe") or names or said.get("JFIF", "")
+    return JpegFrame(kind, precision, height, width, components, exif, colour if components == 3 else "", complete)
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The marker and the body of each segment, up to the end of image; the coded data of scans are stepped over.
+
+    Raises:
+        CorruptImageError: there are too many of them, or of scans.
+    """
+    at, scans = 2, 0
+    for _ in range(_MAX_SEGMENTS):
+        at = _marker(data, at)
+        if at + 2 > len(data):
+            return
+        marker = data[at + 1]
+        if marker == _END:
+            yield marker, b""
+            return
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # no segment: stuffing and restarts
+            at += 2
+            continue
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        yield marker, data[at + 4 : end]
+        at = end
+        if marker == _SCAN:
+            scans += 1
+            if scans > _MAX_SCANS:
+                raise CorruptImageError(f"the JPEG image has more than {_MAX_SCANS} scans")
+            found = _MARKER_AFTER_SCAN.search(data, at)
+            at = found.start() if found else len(data)
+    raise CorruptImageError(f"the JPEG image has more than {_MAX_SEGMENTS} segments")
+
+
+def _marker(data: bytes, at: int) -> int:
+    """Where the next marker begins, its fill bytes left behind; the data's end where there is none."""
+    at = data.find(b"\xff", at)
+    fill = data[at : at + _MAX_FILL]
+    return at + len(fill) - len(fill.lstrip(b"\xff")) - 1 if at >= 0 else len(data)
+
+
+def _starts_frame(marker: int) -> bool:
+    # SOF0 to SOF15 without the tables DHT, JPG and DAC that lie between them; F7 is JPEG-LS.
+    return marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC))
+
+
+def decode_jpeg(data: bytes, frame: JpegFrame, *, converted: bool = True) -> np.ndarray:
+    """A JPEG of `frame`: `[H, W]` or `[H, W, 3]`, uint8 up to 8 bits a sample, else uint16.
+
+    Three components become RGB, or stay what they are where `converted` is false.
+
+    Raises:
+        CorruptImageError: it is truncated or damaged.
+        UnsupportedImageError: it has neither one nor three components.
+    """
+    if frame.components not in (1, 3):
+        raise UnsupportedImageError(
+            f"JPEG images of {frame.components} components and {frame.precision} bits are not supported"
+        )
+    # Named alike, the two spaces keep libjpeg from converting.
+    same = {} if converted or frame.components == 1 else {"colorspace": "RGB", "outcolorspace": "RGB"}
+    # libjpeg fills what is missing with grey, and only warns.
+    if not frame.complete:
+        raise _damaged()
+    try:
+        return jpeg8_decode(data, **same)
+    except (Jpeg8Error, ValueError) as error:
+        raise _damaged() from error
+
+
+def _damaged() -> CorruptImageError:
+    return CorruptImageError("the JPEG image can't be decoded: it is truncated or damaged")
+
+
+def exif_orientation(exif: bytes) -> int | None:
+    """The orientation 1..8 that an EXIF block gives; None where it gives none, or can't be read.
+
+    A film is no worse for a camera's odd note, and none but this one is read.
+    """
+    block = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None or len(block) < 8:
+        return None
+    (start,) = struct.unpack_from(f"{order}I", block, 4)
+    if start + 2 > len(block):
+        return None
+    (count,) = struct.unpack_from(f"{order}H", block, start)
+    for at in range(start + 2, min(start + 2 + 12 * count, len(block) - 11), 12):
+        tag, kind, _, value = struct.unpack_from(f"{order}HHIH", block, at)
+        if tag == _EXIF_ORIENTATION:
+            return value if kind == 3 and 1 <= value <= 8 else None
+    return None
