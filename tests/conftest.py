@@ -30,6 +30,15 @@ def films() -> Path:
 
 
 @pytest.fixture(scope="session")
+def field() -> Path:
+    """The folder of images that were reported as failing, with their right pixels, that `LIGHTBOX_FIELD` names."""
+    folder = os.environ.get("LIGHTBOX_FIELD")
+    if not folder:
+        pytest.skip("LIGHTBOX_FIELD names no folder of reported images")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
 def entry_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[], keras.Model]], Path]:
     """Exports a model of `tests.models` once per session, and gives its version folder."""
     exported: dict[str, Path] = {}

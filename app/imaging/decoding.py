@@ -20,7 +20,7 @@ from app.imaging.jpeg2000 import decode_jpeg2000
 from app.imaging.jpegxl import decode_jpegxl
 from app.imaging.picture import FIRST_FRAME, AnswerWarning, Picture
 from app.imaging.png import needed_chunks
-from app.imaging.tiff import decode_deep_page, first_tiff_page
+from app.imaging.tiff import decode_page, first_tiff_page
 
 # Pillow's own limit is one global for the process and ends in a warning; `decode` checks the caller's, before decoding.
 Image.MAX_IMAGE_PIXELS = None
@@ -100,11 +100,11 @@ def _decode_jpeg(data: bytes, max_pixels: int) -> Picture:
 
 def _decode_tiff(data: bytes, max_pixels: int) -> Picture:
     data, several, page = first_tiff_page(data, max_pixels)
-    if not page.deep:
+    if page.for_pillow:
         return _by_pillow(data, "TIFF", max_pixels, several=several)
     check_size(page.width, page.height, max_pixels)
     warnings = (FIRST_FRAME,) if several else ()
-    return _deep(decode_deep_page(data, page), page.bits, "TIFF", page.orientation, warnings)
+    return _deep(decode_page(data, page), page.bits, "TIFF", page.orientation, warnings)
 
 
 # The kinds that Pillow has no decoder for, or not for all of them.

@@ -120,10 +120,10 @@ def _starts_frame(marker: int) -> bool:
     return marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC))
 
 
-def decode_jpeg(data: bytes, frame: JpegFrame, *, converted: bool = True) -> np.ndarray:
+def decode_jpeg(data: bytes, frame: JpegFrame, colour: str = "") -> np.ndarray:
     """A JPEG of `frame`: `[H, W]` or `[H, W, 3]`, uint8 up to 8 bits a sample, else uint16.
 
-    Three components become RGB, or stay what they are where `converted` is false.
+    Three components are taken for what the stream says, or for `colour`: `YBR` becomes RGB, `RGB` stays as it is.
 
     Raises:
         CorruptImageError: it is truncated or damaged.
@@ -133,13 +133,13 @@ def decode_jpeg(data: bytes, frame: JpegFrame, *, converted: bool = True) -> np.
         raise UnsupportedImageError(
             f"JPEG images of {frame.components} components and {frame.precision} bits are not supported"
         )
-    # Named alike, the two spaces keep libjpeg from converting.
-    same = {} if converted or frame.components == 1 else {"colorspace": "RGB", "outcolorspace": "RGB"}
+    spaces = {"RGB": "RGB", "YBR": "YCBCR"} if frame.components == 3 else {}
+    said = {"colorspace": spaces[colour], "outcolorspace": "RGB"} if colour in spaces else {}
     # libjpeg fills what is missing with grey, and only warns.
     if not frame.complete:
         raise _damaged()
     try:
-        return jpeg8_decode(data, **same)
+        return jpeg8_decode(data, **said)
     except (Jpeg8Error, ValueError) as error:
         raise _damaged() from error
 

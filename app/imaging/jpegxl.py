@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
-from imagecodecs import JpegxlError, jpegxl_decode
+from imagecodecs import jpegxl_decode
 from PIL import Image
 
 from app.errors import UnsupportedImageError
@@ -73,7 +73,7 @@ def decode_jpegxl(data: bytes, max_pixels: int) -> Picture:
         raise UnsupportedImageError(f"JPEG XL images of {header.extra_channels} extra channels are not supported")
     try:
         values = jpegxl_decode(data, index=0 if header.animated else None)
-    except (JpegxlError, ValueError, IndexError) as error:
+    except (RuntimeError, ValueError, IndexError) as error:  # JpegxlError is a RuntimeError
         raise damaged(_NAME) from error
     warnings: tuple[AnswerWarning, ...] = (FIRST_FRAME,) if header.animated else ()
     if values.ndim == 3:  # an alpha channel is dropped

@@ -1,6 +1,7 @@
 """TIFF files (TIFF 6.0, and BigTIFF): their first page, bounded, and which decoder takes it.
 
-Pillow reads the pages of 1, 2, 4 and 8 bits a sample; imagecodecs, by libtiff, those of any other number up to 16.
+Pillow reads the pages of 1, 2, 4 and 8 bits a sample; imagecodecs, by libtiff, those of any other number up to 16, and
+what of BigTIFF is big-endian.
 """
 
 from __future__ import annotations
@@ -24,24 +25,20 @@ _READ = (_WIDTH, _LENGTH, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, *_TILE_SI
 _UNSIGNED, _UNDEFINED = 1, 4
 _KINDS = {2: "signed whole", 3: "floating-point", 5: "complex", 6: "complex"}
 _MAX_SAMPLES = 5
+_PILLOW_BITS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True, slots=True)
 class TiffPage:
-    """What the first page of a TIFF announces: `bits` of a sample, `kind` (SampleFormat), `samples` of a pixel."""
+    """What the first page of a TIFF announces: `bits` of a sample, `samples` of a pixel; who decodes it."""
 
     width: int
     height: int
     samples: int
     bits: int
-    kind: int
     photometric: int
     orientation: int
-
-    @property
-    def deep(self) -> bool:
-        """Whether a sample has another number of bits than Pillow reads."""
-        return self.bits not in (1, 2, 4, 8)
+    for_pillow: bool
 
 
 def first_tiff_page(data: bytes, max_pixels: int) -> tuple[bytes, bool, TiffPage]:
@@ -60,15 +57,15 @@ def first_tiff_page(data: bytes, max_pixels: int) -> tuple[bytes, bool, TiffPage
         tile *= entries.get(tag, [1])[0]
     if tile > max(max_pixels, 1024 * 1024):
         raise ImageTooLargeError(f"the image has tiles of {tile} pixels; the limit is {max_pixels}")
-    page = _page(entries)
+    page = _page(entries, unread=big and order == ">")
     size = 8 if big else 4
     if data[link : link + size].strip(b"\0") == b"":
         return data, False, page
     return data[:link] + b"\0" * size + data[link + size :], True, page
 
 
-def decode_deep_page(data: bytes, page: TiffPage) -> np.ndarray:
-    """A `deep` page: `[H, W]` or `[H, W, 3]`, 0 black, an alpha channel dropped, not turned yet.
+def decode_page(data: bytes, page: TiffPage) -> np.ndarray:
+    """A page that is not for Pillow: `[H, W]` or `[H, W, 3]`, 0 black, an alpha channel dropped, not turned yet.
 
     Raises:
         UnsupportedImageError: it is neither grey nor RGB.
@@ -87,6 +84,7 @@ def decode_deep_page(data: bytes, page: TiffPage) -> np.ndarray:
     shape = (page.height, page.width)
     if values.ndim == 3 and values.shape == (page.samples, *shape):
         values = np.moveaxis(values, 0, -1)  # planar configuration 2
+    values = values.view(np.uint8) if values.dtype == np.bool_ else values
     if values.shape not in (shape, (*shape, page.samples)) or values.dtype.kind != "u":
         raise damaged("TIFF")
     if values.ndim == 3:
@@ -94,7 +92,9 @@ def decode_deep_page(data: bytes, page: TiffPage) -> np.ndarray:
     return 2**page.bits - 1 - values if page.photometric == _WHITE_IS_ZERO else values
 
 
-def _page(entries: dict[int, list[int]]) -> TiffPage:
+def _page(entries: dict[int, list[int]], *, unread: bool) -> TiffPage:
+    """What the directory says of a page; `unread` tells that Pillow reads no file of its kind."""
+
     def first(tag: int, default: int) -> int:
         return entries.get(tag, [default])[0]
 
@@ -114,9 +114,9 @@ def _page(entries: dict[int, list[int]]) -> TiffPage:
         height=first(_LENGTH, 0),
         samples=first(_SAMPLES, 1),
         bits=bits[0],
-        kind=kinds[0],
         photometric=first(_PHOTOMETRIC, _BLACK_IS_ZERO),
         orientation=first(_ORIENTATION, 1),
+        for_pillow=bits[0] in _PILLOW_BITS and not unread,
     )
 
 

@@ -93,7 +93,12 @@ def check_codestream(stream: bytes, syntax: UID, size: tuple[int, int], meaning:
 
 
 def _decode_jpeg_frame(source: bytes, runner: DecodeRunner) -> bytearray:
-    pixels = decode_jpeg(source, jpeg_frame(source), converted=False)  # what its colours are is known already
+    frame = jpeg_frame(source)
+    # libjpeg converts no lossless samples; the reader does.
+    converted = runner.photometric_interpretation in ("YBR_FULL", "YBR_FULL_422") and not frame.lossless
+    pixels = decode_jpeg(source, frame, "YBR" if converted else "RGB")
+    if converted:
+        runner.set_option("photometric_interpretation", "RGB")
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
     runner.set_option("planar_configuration", 0)
     return bytearray(pixels.tobytes())
