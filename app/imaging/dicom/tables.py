@@ -97,14 +97,14 @@ def _table(item: Dataset, keyword: str) -> Table | None:
         raise wrong("LUTDescriptor", f"of {keyword} has not three numbers")
     count = int(said[0]) & 0xFFFF or 65536
     bits = int(said[2] or 0)
-    if len(data) // 2 >= count - 1:
-        kind = "<u2" if little_endian else ">u2"
-        entries = np.frombuffer(data, kind, min(count, len(data) // 2)).astype(np.uint16)
-    elif 0 < bits <= 8 and len(data) >= count - 1:
+    if 0 < bits <= 8 and count - 1 <= len(data) <= count + 1:
         packed = np.frombuffer(data, np.uint8)
         if words and not little_endian:  # the first of two entries is the low byte of its word
             packed = packed[: len(packed) // 2 * 2].reshape(-1, 2)[:, ::-1].ravel()
         entries = packed[:count].astype(np.uint16)
+    elif len(data) // 2 >= count - 1:
+        kind = "<u2" if little_endian else ">u2"
+        entries = np.frombuffer(data, kind, min(count, len(data) // 2)).astype(np.uint16)
     else:
         raise wrong("LUTData", f"of {keyword} holds fewer entries than its LUT Descriptor (0028,3002) says")
     missing = count - len(entries)
