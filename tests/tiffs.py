@@ -34,7 +34,9 @@ def tiff(
     height, width, count = samples.shape
     planes = [samples] if planar == 1 else [samples[..., [number]] for number in range(count)]
     rows = -(-height // 2)
-    packed = [_packed(plane[top : top + rows], bits, order, predictor) for plane in planes for top in range(0, height, rows)]
+    packed = [
+        _packed(plane[top : top + rows], bits, order, predictor) for plane in planes for top in range(0, height, rows)
+    ]
     strips = [b"".join(map(imagecodecs.packbits_encode, strip)) for strip in packed]
     if compression != 32773:  # which alone is compressed by rows
         strips = [_COMPRESSIONS[compression](b"".join(strip)) for strip in packed]
@@ -58,7 +60,7 @@ def tiff(
     if extra:
         entries[338] = (3, [2] * extra)
     body = b"".join(strip + b"\0" * (len(strip) % 2) for strip in strips)
-    directory = _directory(entries, order, big, int(offsets[-1]), linked=pages > 1)
+    directory = _directory(entries, order, int(offsets[-1]), big=big, linked=pages > 1)
     magic = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}H", 43 if big else 42)
     start = struct.pack(f"{order}HHQ", 8, 0, offsets[-1]) if big else struct.pack(f"{order}I", offsets[-1])
     return magic + start + body + directory
@@ -76,7 +78,7 @@ def _packed(samples: np.ndarray, bits: int, order: str, predictor: int) -> list[
     return [row.tobytes() for row in np.packbits(spread.reshape(len(samples), -1).astype(np.uint8), axis=1)]
 
 
-def _directory(entries: dict[int, tuple[int, list[int]]], order: str, big: bool, start: int, *, linked: bool) -> bytes:
+def _directory(entries: dict[int, tuple[int, list[int]]], order: str, start: int, *, big: bool, linked: bool) -> bytes:
     place, size = ("Q", 8) if big else ("I", 4)
     row = 20 if big else 12
     behind = start + (8 if big else 2) + row * len(entries) + size

@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from imagecodecs import Jpeg8Error, jpeg8_decode
@@ -30,8 +31,8 @@ _MARKER_AFTER_SCAN = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 class JpegFrame:
     """A JPEG's frame header (ITU-T T.81, B.2.2): `marker` tells the process, `precision` is in bits a sample.
 
-    `exif` is the EXIF block, empty where there is none; `colour` is `RGB` or `YBR` where the stream itself says so, else
-    empty; `complete` tells whether an end of image follows the scans: what lies behind it is no part of the image.
+    `exif` is the EXIF block, empty where there is none; `colour` is `RGB` or `YBR` where the stream says so itself,
+    else empty; `complete` tells whether an end of image follows the scans: what lies behind it is no part of the image.
     """
 
     marker: int
@@ -134,7 +135,7 @@ def decode_jpeg(data: bytes, frame: JpegFrame, colour: str = "") -> np.ndarray:
             f"JPEG images of {frame.components} components and {frame.precision} bits are not supported"
         )
     spaces = {"RGB": "RGB", "YBR": "YCBCR"} if frame.components == 3 else {}
-    said = {"colorspace": spaces[colour], "outcolorspace": "RGB"} if colour in spaces else {}
+    said: dict[str, Any] = {"colorspace": spaces[colour], "outcolorspace": "RGB"} if colour in spaces else {}
     # libjpeg fills what is missing with grey, and only warns.
     if not frame.complete:
         raise _damaged()

@@ -1,4 +1,4 @@
-"""JPEG 2000 (ITU-T T.800): what a codestream announces, alone, in its JP2 container, or as a frame of a DICOM object."""
+"""JPEG 2000 (ITU-T T.800): what a codestream announces, also as a frame of a DICOM object, and files of it."""
 
 from __future__ import annotations
 

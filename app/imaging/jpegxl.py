@@ -60,15 +60,17 @@ def decode_jpegxl(data: bytes, max_pixels: int) -> Picture:
     """A JPEG XL image, bare or in its container, upright; of an animation the first frame.
 
     Raises:
-        UnsupportedImageError: its samples are floating-point, have more than 16 bits, or there is more than an alpha channel
-            beside its colours.
+        UnsupportedImageError: its samples are floating-point or have more than 16 bits, or there is more than an alpha
+            channel beside its colours.
         ImageTooLargeError: it announces more than `max_pixels` pixels.
         CorruptImageError: it is truncated or damaged.
     """
     header = _header(_codestream_start(data))
     check_size(header.width, header.height, max_pixels)
     if header.floating or header.bits > 16:
-        raise UnsupportedImageError("JPEG XL pixels of floating point or over 16 bits have no known range; send 8 or 16 bits")
+        raise UnsupportedImageError(
+            "JPEG XL pixels of floating point or over 16 bits have no known range; send 8 or 16 bits"
+        )
     if header.extra_channels > 1:
         raise UnsupportedImageError(f"JPEG XL images of {header.extra_channels} extra channels are not supported")
     try:

@@ -18,9 +18,7 @@ class AnswerWarning:
     detail: str
 
 
-FIRST_FRAME = AnswerWarning(
-    "first_frame_only", "the image has several frames or pages; this answer is about the first"
-)
+FIRST_FRAME = AnswerWarning("first_frame_only", "the image has several frames or pages; this answer is about the first")
 
 
 @dataclass(frozen=True, slots=True)

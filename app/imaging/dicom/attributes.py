@@ -1,4 +1,4 @@
-"""Single attributes of a DICOM header, read from their bytes: what is written oddly is read, what means nothing is None.
+"""Single attributes of a DICOM header, read from their bytes: odd spellings are read, what means nothing is None.
 
 pydicom refuses a decimal comma, an empty first value, a text where a number belongs, and with it the whole object.
 Nothing here quotes a value: it may name a patient.

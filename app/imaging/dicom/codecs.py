@@ -1,4 +1,4 @@
-"""Compressed frames: which decoder takes them, what they say of themselves, and JPEG and bounded RLE as pydicom plugins."""
+"""Compressed frames: their decoders, what they say of themselves, and JPEG and bounded RLE as pydicom plugins."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def plugin_for(syntax: UID) -> str:
 def check_codestream(stream: bytes, syntax: UID, size: tuple[int, int], meaning: str) -> tuple[str, int]:
     """The photometric interpretation and the bits of a sample that a compressed frame has by its own header.
 
-    A component transformation of JPEG 2000 is undone by its decoder, whatever the DICOM header says; a JPEG may name its
+    The decoder of JPEG 2000 undoes a component transformation, whatever the DICOM header says; a JPEG may name its
     colours. Where the frame says nothing, it is `meaning`, and 0 bits.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The stored pixels of a DICOM object: how its header describes them, what is missing there filled in, and one frame."""
+"""The stored pixels of a DICOM object: how its header describes them, with what is missing filled in, and one frame."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class PixelFormat:
 
 
 def pixel_format(header: Dataset) -> PixelFormat:
-    """What `header` says of its pixels. What is missing and can be only one thing, or follows from the rest, is filled in.
+    """What `header` says of its pixels. What is missing is filled in where the rest, or good sense, leaves one value.
 
     Raises:
         CorruptImageError: an attribute is missing, or contradicts the others; the message says which.

@@ -155,7 +155,8 @@ def _shown(stored: Int32Array, header: Dataset, measured: npt.NDArray[np.bool_])
 def _modality(stored: Int32Array, header: Dataset, measured: npt.NDArray[np.bool_]) -> Float64Array:
     """What the stored values measure: by the first table, else by slope and intercept, else as they are.
 
-    Slope and intercept count together: empty ones are 1 and 0, and one that is absent, zero or no number makes both void.
+    Slope and intercept count together: empty ones are 1 and 0; both are void where one is absent or no number, or the
+    slope is 0.
     """
     values = stored.astype(np.float64)
     table = first_table(header, "ModalityLUTSequence")
@@ -175,10 +176,13 @@ def _modality(stored: Int32Array, header: Dataset, measured: npt.NDArray[np.bool
 def _window(header: Dataset) -> tuple[float, float] | None:
     """Center and width of the first window that has both, the width above 0."""
     centers, widths = numbers(header, "WindowCenter"), numbers(header, "WindowWidth")
-    pairs = [(center, width) for center, width in zip(centers, widths, strict=False)]
+    pairs = list(zip(centers, widths, strict=False))
     if len(centers) != len(widths):  # then only the first of each can belong together
         pairs.append((_first(centers), _first(widths)))
-    return next(((center, width) for center, width in pairs if center is not None and (width or 0) > 0), None)
+    for center, width in pairs:
+        if center is not None and width is not None and width > 0:
+            return center, width
+    return None
 
 
 def _first(values: list[float | None]) -> float | None:

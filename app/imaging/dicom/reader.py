@@ -209,7 +209,7 @@ def _aspect(header: Dataset) -> float:
     One number, or what is no number, says nothing.
     """
     for keyword in ("PixelAspectRatio", *_SPACINGS):
-        down, across, *_ = (*numbers(header, keyword), None, None)
+        down, across = [*numbers(header, keyword), None, None][:2]
         if down is not None and across is not None and min(down, across) > 0:
             aspect = down / across
             if not 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:

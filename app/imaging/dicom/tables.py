@@ -31,9 +31,7 @@ class Table:
     bits: int
     entries: npt.NDArray[np.uint16]
 
-    def looked_up(
-        self, values: npt.NDArray[np.float64], measured: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.float64]:
+    def looked_up(self, values: npt.NDArray[np.float64], measured: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
         """The entries of `values`, all that can occur; what lies beyond the first or the last gets the entry there.
 
         `measured` says which of the values do occur.
@@ -54,7 +52,7 @@ class Table:
     def _first_of(self, values: npt.NDArray[np.float64], measured: npt.NDArray[np.bool_]) -> int:
         """The first value with its sign, which is lost where it was written as US, or made up where as SS.
 
-        It is the reading whose span covers more of the values that occur; of equals, the one of the sign that can occur.
+        It is the reading whose span covers more of the values that occur; of equals, the one whose sign can occur.
         """
         signed = self.first - 65536 if self.first >= 32768 else self.first
         found = values[measured] if measured.any() else values

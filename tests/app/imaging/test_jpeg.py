@@ -55,7 +55,9 @@ VIDEO = b"\0\0\0\x18ftypmp42" + np.random.default_rng(1).bytes(3_000_000) + b"\x
 
 
 @pytest.mark.parametrize(
-    "options", [{"level": 100}, {"lossless": True}, {"level": 100, "bitspersample": 12}], ids=["baseline", "lossless", "12"]
+    "options",
+    [{"level": 100}, {"lossless": True}, {"level": 100, "bitspersample": 12}],
+    ids=["baseline", "lossless", "12"],
 )
 def test_a_motion_photo_is_its_photo(options):
     """A video lies behind the end of image, and its bytes are no markers."""

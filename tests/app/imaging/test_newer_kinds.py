@@ -57,7 +57,9 @@ def test_twelve_bits_are_scaled_by_their_range():
 def test_an_avif_comes_near_and_is_upright():
     """Its own turning, or that of its EXIF."""
     ramp = np.repeat(np.linspace(0, 255, 64, dtype=np.uint8)[None], 32, axis=0)
-    np.testing.assert_allclose(np.asarray(Image.fromarray(shown(encoded(ramp, "AVIF", quality=95))).convert("L")), ramp, atol=3)
+    np.testing.assert_allclose(
+        np.asarray(Image.fromarray(shown(encoded(ramp, "AVIF", quality=95))).convert("L")), ramp, atol=3
+    )
     exif = Image.Exif()
     exif[0x0112] = 6
     assert shown(encoded(Image.new("RGB", (40, 20)), "AVIF", exif=exif)).shape == (40, 20, 3)

@@ -43,8 +43,12 @@ def raw(keyword_tag: int, vr: str, value: bytes) -> RawDataElement:
 def texts(pixels: np.ndarray = FILM, **values: str) -> bytes:
     """A film of 12 bits with elements whose text is written as it stands."""
     tags = {
-        **{"WindowCenter": 0x00281050, "WindowWidth": 0x00281051, "PixelSpacing": 0x00280030},
-        **{"RescaleIntercept": 0x00281052, "RescaleSlope": 0x00281053, "PixelAspectRatio": 0x00280034},
+        "WindowCenter": 0x00281050,
+        "WindowWidth": 0x00281051,
+        "PixelSpacing": 0x00280030,
+        "RescaleIntercept": 0x00281052,
+        "RescaleSlope": 0x00281053,
+        "PixelAspectRatio": 0x00280034,
     }
     dataset = header(pixels, BitsStored=12)
     for keyword, value in values.items():
@@ -55,7 +59,9 @@ def texts(pixels: np.ndarray = FILM, **values: str) -> bytes:
     return written(dataset)
 
 
-def table(entries, bits: int, first: int = 0, *, count: int | None = None, packed: bool = False, order: str = "<") -> list:
+def table(
+    entries, bits: int, first: int = 0, *, count: int | None = None, packed: bool = False, order: str = "<"
+) -> list:
     item = Dataset()
     item.add_new(0x00283002, "US", [(len(entries) if count is None else count) & 0xFFFF, first & 0xFFFF, bits])
     if packed and order == ">":
@@ -280,7 +286,9 @@ def test_padding_as_the_bare_bits_of_a_signed_value():
     check(written(dataset), Film(12, signed=True, padding=(-2000, -2000)), pixels)
 
 
-COLOURS = np.stack([np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1)), noise(48, 64), noise(48, 64, seed=1)], -1)
+COLOURS = np.stack(
+    [np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1)), noise(48, 64), noise(48, 64, seed=1)], -1
+)
 
 
 @pytest.mark.parametrize("said", ["YBR_FULL", "YBR_RCT", "YBR_ICT", "RGB", "YBR_FULL_422"])
@@ -339,7 +347,9 @@ def test_what_can_be_only_one_thing_need_not_be_said(missing, syntax):
 
 
 @pytest.mark.parametrize("missing", ["SamplesPerPixel", "PlanarConfiguration"])
-@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEG2000Lossless], ids=lambda uid: uid.name)
+@pytest.mark.parametrize(
+    "syntax", [ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEG2000Lossless], ids=lambda uid: uid.name
+)
 def test_colours_need_not_say_how_they_lie(missing, syntax):
     """By pixel; a compressed frame knows it itself."""
     smooth = np.repeat(COLOURS[:, :, :1], 3, -1)
