@@ -45,6 +45,7 @@ _DAMAGE = (
     KeyError,
     TypeError,
     OverflowError,
+    RuntimeError,
     struct.error,
 )
 _RANGE_UNUSED = AnswerWarning(

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
-from imagecodecs import Jpeg2kError, jpeg2k_decode
+from imagecodecs import jpeg2k_decode
 from PIL import Image
 
 from app.errors import CorruptImageError, UnsupportedImageError
@@ -21,7 +21,8 @@ _COD, _SOT = 0xFF52, 0xFF90
 _MAX_BOXES = 1000
 _MAX_SEGMENTS = 1000
 _MAX_START = 4096
-_DAMAGE = (Jpeg2kError, OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, AssertionError, struct.error)
+# Pillow and imagecodecs, whose Jpeg2kError is a RuntimeError, document no common root.
+_DAMAGE = (RuntimeError, OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, AssertionError, struct.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,8 @@ def decode_jpeg2000(data: bytes, max_pixels: int) -> Picture:
             if image.size != (found.width, found.height):
                 raise damaged(_NAME)
             return Picture(image.convert("L" if image.mode in ("L", "LA") else "RGB"), _NAME)
+    except NotImplementedError as error:
+        raise UnsupportedImageError("JPEG 2000 images of unlike components and over 8 bits are not supported") from error
     except _DAMAGE as error:
         raise damaged(_NAME) from error
 

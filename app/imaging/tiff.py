@@ -79,7 +79,7 @@ def decode_page(data: bytes, page: TiffPage) -> np.ndarray:
         )
     try:
         values = tiff_decode(data)
-    except (TiffError, ValueError, MemoryError) as error:
+    except (TiffError, ValueError, IndexError, MemoryError) as error:
         raise damaged("TIFF") from error
     shape = (page.height, page.width)
     if values.ndim == 3 and values.shape == (page.samples, *shape):
