@@ -22,7 +22,17 @@ _MAX_BOXES = 1000
 _MAX_SEGMENTS = 1000
 _MAX_START = 4096
 # Pillow and imagecodecs, whose Jpeg2kError is a RuntimeError, document no common root.
-_DAMAGE = (RuntimeError, OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, AssertionError, struct.error)
+_DAMAGE = (
+    RuntimeError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    TypeError,
+    AssertionError,
+    struct.error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +117,9 @@ def decode_jpeg2000(data: bytes, max_pixels: int) -> Picture:
                 raise damaged(_NAME)
             return Picture(image.convert("L" if image.mode in ("L", "LA") else "RGB"), _NAME)
     except NotImplementedError as error:
-        raise UnsupportedImageError("JPEG 2000 images of unlike components and over 8 bits are not supported") from error
+        raise UnsupportedImageError(
+            "JPEG 2000 images of unlike components and over 8 bits are not supported"
+        ) from error
     except _DAMAGE as error:
         raise damaged(_NAME) from error
 
