@@ -1,15 +1,15 @@
-# Lightbox as an image: the service and its model store, without training code.
+# The image of the service, with its model store and without training code.
 #   docker build --target cpu -t lightbox:cpu .
 #   docker build --target gpu -t lightbox:gpu .
-# Any base with Python 3.11 or newer, its venv module and pip will do.
+# The base image needs Python 3.11 or newer with venv and pip.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS base
 RUN useradd --user-group --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin lightbox
 
-# pip stays outside the environment that it fills: a server needs none. It resolves nothing, and so can't pick what was
-# released after the lock was made. Bytecode is compiled here because the service
-# can't write any, and without time stamps because a builder that rounds them would leave it stale.
+# pip runs from outside the environment, because the server does not need it. With --no-deps it resolves nothing, and so
+# can't install a release that is newer than the lock. Bytecode is compiled here because the service can't write any,
+# and without time stamps because some builders round them, which would make the bytecode stale.
 FROM base AS packages
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
@@ -27,7 +27,7 @@ RUN python -m pip --python /opt/venv/bin/python install --no-compile --no-deps -
     && python -m pip --python /opt/venv/bin/python check \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
 
-# Modes are set because the service's user could not read a checkout made under a strict umask.
+# Modes are set because the user of the service could not read files that were checked out under a strict umask.
 FROM base AS files
 WORKDIR /srv/lightbox
 COPY app app
@@ -45,7 +45,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     LIGHTBOX_MODEL_STORE=/srv/lightbox/model_store
 USER 10001:10001
 EXPOSE 8000
-# http.client, as urllib would ask a configured proxy.
+# The check uses http.client because urllib would use a configured proxy.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=90s --retries=3 CMD ["python", "-c", \
     "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['LIGHTBOX_PORT']), timeout=4); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 CMD ["python", "-m", "app"]
@@ -56,8 +56,8 @@ COPY --from=cpu-packages /opt/venv /opt/venv
 COPY --from=files /srv/lightbox/model_store model_store
 COPY --from=files /srv/lightbox/app app
 
-# CUDA comes as wheels; the NVIDIA container runtime adds the driver, which these variables ask it for. Warnings are
-# shown: they tell why a GPU was not used.
+# CUDA is installed from wheels. The NVIDIA container runtime adds the driver, as these variables request. TensorFlow's
+# warnings are shown, because they say why a GPU is not used.
 FROM server AS gpu
 ENV TF_CPP_MIN_LOG_LEVEL=1 \
     NVIDIA_VISIBLE_DEVICES=all \
@@ -66,5 +66,5 @@ COPY --from=gpu-packages /opt/venv /opt/venv
 COPY --from=files /srv/lightbox/model_store model_store
 COPY --from=files /srv/lightbox/app app
 
-# Without --target: the CPU image.
+# The CPU image is the default target.
 FROM cpu

@@ -1,1 +1,1 @@
-"""The offline side: train, export, evaluate, benchmark."""
+"""Offline commands: train, validate, evaluate, export and benchmark models."""

@@ -1,4 +1,4 @@
-"""`python -m scripts.amend`: give an artefact golden cases, a sanity check and thresholds; its SavedModel stays."""
+"""`python -m scripts.amend`: backfill the golden cases, sanity check and warning thresholds of an artefact."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from scripts.exporting.expectations import add_expectations, expectation_of
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 1 with a message where it can't be done."""
+    """Run the command; return its exit status, which is 1 after an error message."""
     parser = argparse.ArgumentParser(prog="python -m scripts.amend", description=__doc__)
     parser.add_argument("model", type=Path, help="a version folder: model_store/NAME/VERSION")
-    parser.add_argument("--data", type=Path, help="the films that it was trained on, for the thresholds of warnings")
+    parser.add_argument("--data", type=Path, help="the training data, to measure the thresholds of warnings")
     add_expectations(parser)
     options = parser.parse_args(arguments)
     try:
@@ -25,7 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"amend: {error}", file=sys.stderr)
         return 1
     assert manifest.sanity is not None
-    print(f"amended {options.model}; randomised, its maps correlate by {manifest.sanity.correlations}")
+    print(
+        f"backfilled {options.model}; with randomised weights, the correlations of its heatmaps with the original ones "
+        f"are {manifest.sanity.correlations}"
+    )
     return 0
 
 

@@ -1,10 +1,16 @@
-"""What the offline side refuses: the message says what, why, and what to do."""
+"""Errors that end a command. Their messages say what failed, what was expected, and what to do.
+
+ScriptError
+├── ExportError     the model can't be packed
+├── DataError       the data folder can't be used
+└── WeightsError    the weights are not available
+"""
 
 from __future__ import annotations
 
 
 class ScriptError(Exception):
-    """Root: the command ends with status 1 and this message."""
+    """The root of the tree: the command prints the message and exits with status 1."""
 
 
 class ExportError(ScriptError):
@@ -16,4 +22,4 @@ class DataError(ScriptError):
 
 
 class WeightsError(ScriptError):
-    """The weights can't be had."""
+    """The weights are not available."""

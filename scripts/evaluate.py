@@ -1,4 +1,4 @@
-"""`python -m scripts.evaluate`: what an artefact makes of a data folder, as figures and as a report."""
+"""`python -m scripts.evaluate`: evaluate an artefact on a data folder, and write metrics and a report."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ import sys
 from pathlib import Path
 
 from app.errors import ArtifactError
-from scripts.datasets.films import digest, read_films
 from scripts.errors import ScriptError
-from scripts.evaluation.judgement import judge, run
+from scripts.evaluation.pipeline import evaluate_artifact
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 1 with a message where it can't be done."""
+    """Run the command; return its exit status, which is 1 after an error message."""
     parser = argparse.ArgumentParser(prog="python -m scripts.evaluate", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="a version folder: model_store/NAME/VERSION")
-    parser.add_argument("--data", type=Path, required=True, help="metadata.csv, or one sub-folder per class")
-    parser.add_argument("--out", type=Path, default=Path("report"), help="folder for the report")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="a folder with metadata.csv, or with one sub-folder per class"
+    )
+    parser.add_argument("--out", type=Path, default=Path("report"), help="the folder of the report")
     options = parser.parse_args(arguments)
     try:
-        films = read_films(options.data)
-        facts = {"data": {"sha256": digest(films), "films": len(films)}}
-        figures = judge(options.out, options.model, [(options.model, run(options.model, films))], facts)
+        figures = evaluate_artifact(options.model, options.data, options.out)
     except (ScriptError, ArtifactError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1

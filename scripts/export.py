@@ -20,19 +20,19 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 1 with a message where the model is refused."""
+    """Run the command; return its exit status, which is 1 after an error message."""
     parser = argparse.ArgumentParser(prog="python -m scripts.export", description=__doc__)
     parser.add_argument("model", type=Path, help="a .keras file")
     parser.add_argument("--classes", required=True, help="class names in the order of the outputs: a,b,c")
     parser.add_argument("--name", required=True, help="name in the model store")
     parser.add_argument("--store", type=Path, default=Path("model_store"))
     parser.add_argument("--layer", help="feature layer; default: the last one of the last convolution's size")
-    parser.add_argument("--version", type=int, help="default: one above the highest")
+    parser.add_argument("--version", type=int, help="version; default: one above the highest")
     parser.add_argument("--preprocessing", choices=PREPROCESSINGS, default="none", help="applied to pixels 0..255")
     parser.add_argument(
-        "--fit", choices=("squash", "crop", "pad"), default="squash", help="how images meet the input's shape"
+        "--fit", choices=("squash", "crop", "pad"), default="squash", help="how images are fitted to the input's shape"
     )
-    parser.add_argument("--size", type=_size, metavar="HEIGHTxWIDTH", help="for a model without a fixed input size")
+    parser.add_argument("--size", type=_size, metavar="HEIGHTxWIDTH", help="input size of a model without a fixed one")
     add_expectations(parser)
     options = parser.parse_args(arguments)
     try:

@@ -1,4 +1,4 @@
-"""`python -m scripts.pretrained`: put a network that knows the 1,000 classes of ImageNet into the model store."""
+"""`python -m scripts.pretrained`: add a pretrained ImageNet network with its 1,000 classes to the model store."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from scripts.exporting.pretrained import LITE0, SOURCES, publish
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 1 with a message where it can't be done."""
+    """Run the command; return its exit status, which is 1 after an error message."""
     parser = argparse.ArgumentParser(prog="python -m scripts.pretrained", description=__doc__)
     parser.add_argument("name", choices=sorted([*SOURCES, LITE0]), metavar="NAME", help=", ".join([LITE0, *SOURCES]))
     parser.add_argument("--store", type=Path, default=Path("model_store"))
-    parser.add_argument("--weights", default="imagenet", help="imagenet, or a file of the network's weights")
+    parser.add_argument("--weights", default="imagenet", help="imagenet, or a weights file of the network")
     options = parser.parse_args(arguments)
     try:
         entry = publish(options.name, options.store, options.weights)

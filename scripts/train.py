@@ -1,4 +1,4 @@
-"""`python -m scripts.train`: train a classifier by transfer learning, and put it into the model store with a report."""
+"""`python -m scripts.train`: train a classifier by transfer learning, and publish it with a report."""
 
 from __future__ import annotations
 
@@ -14,14 +14,21 @@ from scripts.training.recipe import add_recipe_options, recipe_of
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 1 with a message where it can't be done."""
+    """Run the command; return its exit status, which is 1 after an error message."""
     parser = argparse.ArgumentParser(prog="python -m scripts.train", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="metadata.csv, or one sub-folder per class")
-    parser.add_argument("--classes", help="class names in the order wanted: a,b,c; default: sorted")
-    parser.add_argument("--name", help="name in the model store; default: <data folder>-<backbone>")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="a folder with metadata.csv, or with one sub-folder per class"
+    )
+    parser.add_argument("--classes", help="class names in order: a,b,c; default: sorted")
+    parser.add_argument("--name", help="name in the model store; default: DATA-BACKBONE")
     parser.add_argument("--store", type=Path, default=Path("model_store"))
-    parser.add_argument("--work", type=Path, default=Path(".training"), help="folder for what an interrupted run left")
-    parser.add_argument("--folds", type=int, default=5, help="of the cross-validation; at least 2")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path(".training"),
+        help="folder of the intermediate results, from which an interrupted run resumes",
+    )
+    parser.add_argument("--folds", type=int, default=5, help="number of folds of the cross-validation, at least 2")
     add_recipe_options(parser)
     add_expectations(parser)
     options = parser.parse_args(arguments)

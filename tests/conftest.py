@@ -1,71 +1,88 @@
-"""What several tests share: exported tiny models, and real films where the environment names some."""
+"""What several tests share: models that are really exported, a server, and films where the environment names some."""
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import pytest
 from starlette.testclient import TestClient
 
-from app.artifact.runtimes.tensorflow import TensorFlowRuntime
+from app.artifact.runtimes.base import Runtime
 from app.main import create_app
+from app.serving.self_test import load_runtime
 from app.settings import Settings
-from scripts.exporting.keras_files import export
-from tests import models
 from tests.doubles import BrightnessRuntime
+from tests.servers import Server, serving
 
-CLASSES = ("NORMAL", "PNEUMONIA", "COVID-19")
+if TYPE_CHECKING:  # Keras and TensorFlow take seconds to import, and most tests need neither
+    import keras
+
+    from app.artifact.runtimes.tensorflow import TensorFlowRuntime
+    from tests.exports import Exports
+
+    Build = Callable[[], keras.Model]
+
+SHIPPED = Path(__file__).parents[1] / "model_store" / "cxr-vgg16" / "1"
+# Folders of data, which are not part of the repository: the only variables that tests take from the environment.
+FOLDERS = ("LIGHTBOX_FILMS", "LIGHTBOX_FIELD")
+
+
+def pytest_configure() -> None:
+    """Keep the developer's own settings out of the tests."""
+    forget_settings(os.environ)
+
+
+def forget_settings(environment: MutableMapping[str, str]) -> None:
+    """Remove every variable that Lightbox reads, in any spelling that it accepts, except `FOLDERS`."""
+    for name in [name for name in environment if name.upper().startswith("LIGHTBOX_") and name not in FOLDERS]:
+        del environment[name]
+
+
+def _folder(variable: str, content: str) -> Path:
+    named = os.environ.get(variable)
+    if not named:
+        pytest.skip(f"needs {variable}: a folder of {content}")
+    return Path(named)
 
 
 @pytest.fixture(scope="session")
 def films() -> Path:
     """The folder of real films that `LIGHTBOX_FILMS` names."""
-    folder = os.environ.get("LIGHTBOX_FILMS")
-    if not folder:
-        pytest.skip("LIGHTBOX_FILMS names no folder of real films")
-    return Path(folder)
+    return _folder("LIGHTBOX_FILMS", "real chest films with their metadata.csv")
 
 
 @pytest.fixture(scope="session")
 def field() -> Path:
-    """The folder of images that were reported as failing, with their right pixels, that `LIGHTBOX_FIELD` names."""
-    folder = os.environ.get("LIGHTBOX_FIELD")
-    if not folder:
-        pytest.skip("LIGHTBOX_FIELD names no folder of reported images")
-    return Path(folder)
+    """The folder of images from the field that `LIGHTBOX_FIELD` names: files as other programs write them."""
+    return _folder("LIGHTBOX_FIELD", "images and models as other programs write them")
 
 
 @pytest.fixture(scope="session")
-def entry_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[], keras.Model]], Path]:
-    """Exports a model of `tests.models` once per session, and gives its version folder."""
-    exported: dict[str, Path] = {}
-
-    def entry(build: Callable[[], keras.Model]) -> Path:
-        if build.__name__ not in exported:
-            model = build()
-            keras.utils.clear_session(free_memory=False)
-            classes = CLASSES[: max(model.output_shape[-1], 2)]
-            store = tmp_path_factory.mktemp("store")
-            exported[build.__name__] = export(model, classes, build.__name__, store)
-        return exported[build.__name__]
-
-    return entry
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    """The models of `tests.models`, exported when they are first asked for."""
+    return importlib.import_module("tests.exports").Exports(tmp_path_factory.mktemp("exports"))
 
 
 @pytest.fixture(scope="session")
-def runtime_of(entry_of: Callable[..., Path]) -> Callable[[Callable[[], keras.Model]], TensorFlowRuntime]:
-    """Exports a model and loads it again as the service does."""
-    loaded: dict[str, TensorFlowRuntime] = {}
+def entry_of(exports: Exports) -> Callable[[Build], Path]:
+    """Exports a model of `tests.models` once per session, and returns its version folder."""
+    return exports.entry
 
-    def runtime(build: Callable[[], keras.Model]) -> TensorFlowRuntime:
-        if build.__name__ not in loaded:
-            loaded[build.__name__] = TensorFlowRuntime(entry_of(build))
-        return loaded[build.__name__]
 
-    return runtime
+@pytest.fixture(scope="session")
+def runtime_of(exports: Exports) -> Callable[[Build], TensorFlowRuntime]:
+    """Exports a model of `tests.models`, and loads it as the service does."""
+    return exports.runtime
+
+
+@pytest.fixture(scope="session")
+def shipped_runtime() -> Runtime:
+    """The model that the project ships, verified and loaded as the service does."""
+    return load_runtime(SHIPPED)
 
 
 @pytest.fixture
@@ -76,9 +93,21 @@ def client() -> Iterator[TestClient]:
 
 
 @pytest.fixture(scope="session")
-def real_client(entry_of: Callable[..., Path]) -> Iterator[TestClient]:
+def real_client(exports: Exports) -> Iterator[TestClient]:
     """The service over a tiny model that was really exported and is really loaded."""
-    entry = entry_of(models.batch_norm_dropout)
-    settings = Settings(model_store=entry.parent.parent, model=entry.parent.name)
-    with TestClient(create_app(settings)) as client:
+    entry = exports.entry(importlib.import_module("tests.models").batch_norm_dropout)
+    with TestClient(create_app(Settings(model_store=entry.parent.parent, model=entry.parent.name))) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def served_entry(exports: Exports) -> Path:
+    """The version that `shared_server` serves by default; its store has an older one and another model."""
+    return exports.store() / "tiny" / "2"
+
+
+@pytest.fixture(scope="session")
+def shared_server(served_entry: Path) -> Iterator[Server]:
+    """A server process for all tests that leave it as it was; it takes images of up to 3 MB."""
+    with serving(served_entry, LIGHTBOX_MAX_UPLOAD_BYTES="3000000") as server:
+        yield server

@@ -1,22 +1,20 @@
 """Whatever is sent: no 500, nothing told that helps an attacker, no memory kept, and the next request succeeds."""
 
-import threading
 from pathlib import Path
 
 import psutil
 import pytest
 import schemathesis
-import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.testclient import TestClient
 
-from app.api.server import HttpProtocol
 from app.main import create_app
 from app.settings import Settings
 from tests.corpus import CORPUS, FILM, huge_png
 from tests.doubles import BrightnessRuntime
+from tests.servers import in_thread
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +65,9 @@ def test_random_bodies(service, head, tail):
 
 @pytest.fixture(scope="module")
 def url():
-    """The same over a real socket."""
-    app = create_app(Settings(), BrightnessRuntime())
-    server = uvicorn.Server(uvicorn.Config(app, port=0, http=HttpProtocol, log_config=None, access_log=False))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        thread.join(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    """The address of the same service over a real socket."""
+    with in_thread(create_app(Settings(), BrightnessRuntime())) as url:
+        yield url
 
 
 schema = schemathesis.openapi.from_dict(create_app(Settings(), BrightnessRuntime()).openapi())

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
+from app.artifact.runtimes.base import Runtime
 from app.main import create_app
 from app.settings import Settings
 from tests.dicoms import PATIENT, dicom, packaged
 from tests.pictures import noise
 
-STORE = Path(__file__).parents[1] / "model_store"
 SECRETS = (PATIENT, "Musterfrau", "4711", "19640812")
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(model_store=STORE, model="cxr-vgg16"))) as client:
+def service(shipped_runtime: Runtime) -> Iterator[TestClient]:
+    with TestClient(create_app(Settings(), shipped_runtime)) as client:
         yield client
 
 

@@ -1,1 +1,1 @@
-"""The HTTP interface: requests in, answers and problem details out."""
+"""The HTTP interface: requests in, responses and problem details out."""

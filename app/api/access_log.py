@@ -1,4 +1,4 @@
-"""What is known of every request from the outside: one log line, its metrics, its span. Plain ASGI."""
+"""Middleware that logs, counts and traces every request. Plain ASGI."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from app.telemetry.stages import Telemetry
 log = logging.getLogger("lightbox.access")
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-# Asked every few seconds by machines: worth a line only to who looks for it.
+# Orchestrators request these every few seconds, so they are logged at the level DEBUG only.
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 class AccessLog:
-    """Logs, counts and traces what passes; it lies inside of `RequestId` and outside of all else.
+    """Logs, counts and traces every request. Add it inside `RequestId` and outside all other middleware.
 
-    Nothing that a client wrote goes into the log but its request id, which `RequestId` has checked.
+    The log contains no text from a client except the request id, which `RequestId` has validated.
     """
 
     def __init__(self, app: App, telemetry: Telemetry) -> None:
@@ -52,26 +52,26 @@ class AccessLog:
             request_id.reset(token)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        """`status` 0: the client had gone before there was an answer."""
+        """Count and log one request; `status` is 0 if the client disconnected before the response started."""
         method, route = _method(scope), _route(scope)
         self._telemetry.metrics.answered(method, route, status, seconds)
         level = logging.DEBUG if route in _QUIET else logging.INFO
         facts = {"method": method, "route": route, "status": status, "milliseconds": round(1000 * seconds, 1)}
-        log.log(level, "%s %s %s in %.1f ms", method, route, status or "no answer", 1000 * seconds, extra=facts)
+        log.log(level, "%s %s %s in %.1f ms", method, route, status or "no response", 1000 * seconds, extra=facts)
 
     def _span(self, scope: Scope) -> AbstractContextManager[Any]:
-        """A server span, the child of the caller's where it sends a `traceparent` (W3C Trace Context)."""
+        """Start a server span, as a child of the caller's if it sends a `traceparent` (W3C Trace Context)."""
         tracer = self._telemetry.tracer
         if tracer is None:
             return nullcontext()
-        from opentelemetry.propagate import extract  # noqa: PLC0415  # there whenever there is a tracer
-        from opentelemetry.trace import SpanKind  # noqa: PLC0415  # there whenever there is a tracer
+        from opentelemetry.propagate import extract  # noqa: PLC0415  # optional
+        from opentelemetry.trace import SpanKind  # noqa: PLC0415  # optional
 
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         return tracer.start_as_current_span(_method(scope), context=extract(headers), kind=SpanKind.SERVER)
 
     def _close(self, span: Any, scope: Scope, status: int) -> None:
-        """Name the span as OpenTelemetry's semantic conventions for HTTP have it."""
+        """Name the span by OpenTelemetry's semantic conventions for HTTP."""
         if span is None:
             return
         span.update_name(f"{_method(scope)} {_route(scope)}")
@@ -90,6 +90,6 @@ def _method(scope: Scope) -> str:
 
 
 def _route(scope: Scope) -> str:
-    """The template of the route that answered, so that no client's text becomes a label."""
+    """Return the template of the matched route, so that no text from a client becomes a label."""
     route = scope.get("route")
     return str(getattr(route, "path", None) or "unmatched")

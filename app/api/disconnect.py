@@ -1,4 +1,4 @@
-"""A client's connection while its request is being worked on."""
+"""Cancellation of work whose client has disconnected."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ T = TypeVar("T")
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is dropped as soon as the client hangs up.
+    """Return the result of `work`, or cancel it as soon as the client disconnects.
 
-    The request's body must have been read: what comes after it can only be the end.
+    Read the request's body first: this function takes every later message of the connection.
 
     Raises:
-        ClientDisconnect: the client has gone.
+        ClientDisconnect: if the client disconnects before `work` is done.
     """
     working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_gone(request))
+    watching = asyncio.ensure_future(_disconnect(request))
     try:
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
@@ -32,6 +32,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.gather(working, watching, return_exceptions=True)
 
 
-async def _gone(request: Request) -> None:
+async def _disconnect(request: Request) -> None:
+    """Wait until the client disconnects."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

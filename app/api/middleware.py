@@ -1,4 +1,4 @@
-"""What every request passes: an id, an answer whatever happens, and a limit on its body's bytes. Plain ASGI."""
+"""Middleware for request ids, unexpected errors and the size of request bodies. Plain ASGI."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
 
 
 class RequestId:
-    """Puts the client's `X-Request-ID`, or a new one, into `scope["state"]["request_id"]` and into the response.
+    """Stores the client's `X-Request-ID`, or a new one, in `scope["state"]["request_id"]` and in the response.
 
-    An id that isn't 1 to 128 plain characters is replaced: it goes into logs.
+    An id other than 1 to 128 plain characters is replaced, because ids go into logs.
     """
 
     def __init__(self, app: App) -> None:
@@ -49,10 +49,10 @@ class RequestId:
 
 
 class LastResort:
-    """Answers with `respond(scope, error)` what nothing else has caught, once; the answer passes the id on.
+    """Responds with `respond(scope, error)` to exceptions that nothing else has caught.
 
-    Starlette's own last resort lies outside of all middleware and raises again after answering, so that the server
-    would log every failure twice and the answer would lack its id.
+    Starlette's own handler runs outside all middleware and raises the exception again after responding: the server
+    would log every failure twice, and the response would lack the request id.
     """
 
     def __init__(self, app: App, respond: Callable[[Scope, Exception], App]) -> None:
@@ -72,18 +72,18 @@ class LastResort:
 
         try:
             await self._app(scope, receive, watched)
-        except ClientDisconnect:  # nobody is there to be answered
-            log.info("request %s: the client has gone", scope["state"]["request_id"])
-        except Exception as error:  # the boundary: whatever it is, the process goes on serving
+        except ClientDisconnect:  # there is no one left to respond to
+            log.info("request %s: the client has disconnected", scope["state"]["request_id"])
+        except Exception as error:  # no exception may end the process
             if started:
                 raise
             await self._respond(scope, error)(scope, receive, send)
 
 
 class BodyLimit:
-    """Makes `receive` raise `UploadTooLargeError` as soon as a body is longer than `limit` bytes.
+    """Makes `receive` raise `UploadTooLargeError` as soon as a body exceeds `limit` bytes.
 
-    A declared length above the limit is refused before a byte is read; an undeclared one while it is.
+    It checks the declared length before the first byte is read, and the actual length while the body is read.
     """
 
     def __init__(self, app: App, limit: int) -> None:
@@ -110,4 +110,4 @@ class BodyLimit:
         await self._app(scope, limited, send)
 
     def _too_large(self) -> UploadTooLargeError:
-        return UploadTooLargeError(f"the request body has more than {self._limit} bytes, which is the limit")
+        return UploadTooLargeError(f"the request body exceeds the limit of {self._limit} bytes")

@@ -1,4 +1,4 @@
-"""Which answer type a client wants, by its `Accept` header (RFC 9110, section 12.5.1)."""
+"""Content negotiation by the `Accept` header (RFC 9110, section 12.5.1)."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ DICOM = "application/dicom"
 
 
 def answer_types(pictures: Sequence[str], *, dicom: bool) -> list[str]:
-    """What an explanation can be answered as, the preferred one first.
+    """Return the media types in which an explanation is available, the preferred one first.
 
     Args:
-        pictures: media types of the overlay, the preferred one first.
-        dicom: whether the image came as DICOM, so that its overlay can go into the same study.
+        pictures: the media types of the overlay, the preferred one first.
+        dicom: whether the image is a DICOM object; only then can the overlay become part of its study.
     """
     return [JSON, *pictures, NPY, *([DICOM] if dicom else [])]
 
 
 def best_type(accept: str | None, offered: Sequence[str]) -> str:
-    """The media type among `offered` that the client likes best; the earlier one where it has no preference.
+    """Return the media type in `offered` that the client prefers; of equal ones, the first.
 
     Raises:
-        NotAcceptableError: it accepts none of them; the message lists them.
+        NotAcceptableError: if the client accepts none of them; the message lists them.
     """
     if not accept or not accept.strip():
         return offered[0]
     try:
-        # mimeparse prefers the last of equals.
+        # mimeparse prefers the last of equal types.
         best = mimeparse.best_match(list(reversed(offered)), accept.lower())
     except mimeparse.MimeTypeParseException as error:
-        raise NotAcceptableError(f"the Accept header can't be read: {error}") from error
+        raise NotAcceptableError(f"the Accept header is malformed: {error}") from error
     if not best:
-        raise NotAcceptableError(f"no answer type that you accept can be made; there are: {', '.join(offered)}")
+        raise NotAcceptableError(f"no media type in the Accept header is available; available: {', '.join(offered)}")
     return best

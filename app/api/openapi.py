@@ -1,4 +1,4 @@
-"""What OpenAPI says beyond what FastAPI reads off the routes."""
+"""Additions to the OpenAPI description that FastAPI generates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from app.api.schemas import Problem
 
-# What routes refer to and FastAPI can't see: bodies that they read themselves, and the schema of every error.
+# Schemas that FastAPI can't see: the bodies that routes parse themselves, and the body of every error.
 _SCHEMAS: dict[str, Any] = {
     "ImageForm": {
         "type": "object",
@@ -25,10 +25,10 @@ _SCHEMAS: dict[str, Any] = {
 
 
 class DescribedAPI(FastAPI):
-    """An application that also describes image bodies and errors, and says whether a request needs a key."""
+    """An application whose OpenAPI description includes image bodies and errors, and says whether keys are required."""
 
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI description, made once."""
+        """Return the OpenAPI description, which is generated once."""
         if self.openapi_schema is None:
             schema = super().openapi()
             schema["components"]["schemas"] |= _SCHEMAS

@@ -1,4 +1,4 @@
-"""The web page: static files, and what a browser is told about them."""
+"""The web page: its static files and their security headers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-# Nothing from other origins, nothing inline, no string turned into markup, no frame around it.
+# Forbids other origins, inline code, markup from strings and frames.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
@@ -18,21 +18,21 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",  # browsers keep it, but ask each time: the ETag makes the answer a 304
+    "Cache-Control": "no-cache",  # browsers revalidate each time, and the ETag makes the response a 304
 }
 
 
 class PageFiles(StaticFiles):
-    """The files of the page and the overlay's colour tables, each with the page's policy."""
+    """The files of the page and the colormaps of the overlay, with the security headers of the page."""
 
     def __init__(self) -> None:
         super().__init__(packages=[("app.api", "static"), ("app.imaging", "colormaps")])
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """The file at `path`, or 304 for a browser that has it.
+        """Return the file at `path`, or 304 if the browser has it.
 
         Raises:
-            HTTPException: 404 where there is no such file.
+            HTTPException: 404 if there is no such file.
         """
         response = await super().get_response(path, scope)
         response.headers.update(_HEADERS)
@@ -45,11 +45,11 @@ page_router = APIRouter(include_in_schema=False)
 
 @page_router.api_route("/", methods=["GET", "HEAD"])
 async def index(request: Request) -> Response:
-    """The web page."""
+    """Return the web page."""
     return await _files.get_response("index.html", request.scope)
 
 
 @page_router.api_route("/static/{name}", methods=["GET", "HEAD"])
 async def static(request: Request, name: str) -> Response:
-    """A file of the web page."""
+    """Return a file of the web page."""
     return await _files.get_response(name, request.scope)

@@ -1,4 +1,4 @@
-"""Errors as HTTP answers: which error gets which status, as RFC 9457 problem details."""
+"""Error responses: the HTTP status of each error, and RFC 9457 problem details."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-# An error resolves to the status of its nearest ancestor here.
+# Each error gets the status of its nearest ancestor listed here.
 STATUSES: dict[type[errors.LightboxError], HTTPStatus] = {
     errors.MalformedBodyError: HTTPStatus.BAD_REQUEST,
     errors.UploadTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -41,13 +41,13 @@ _HEADERS = {
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The answers of these statuses, for an operation's description in OpenAPI."""
+    """Return the OpenAPI descriptions of responses with these statuses."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": "RFC 9457 problem details", "content": content} for status in statuses}
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Answer every error of `app` with problem details, except what only its outermost middleware can catch."""
+    """Register handlers that respond to errors with problem details. `LastResort` catches the exceptions left over."""
     app.add_exception_handler(errors.LightboxError, _on_lightbox_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameters)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -73,9 +73,9 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def on_unexpected_error(request: Request, error: Exception) -> Response:
-    """500, with the stack trace in the log and not in the answer."""
+    """Respond with 500; the stack trace goes to the log and not to the client."""
     log.error("request %s failed", request.state.request_id, exc_info=error)
-    return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, "the service failed; its log says more")
+    return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, "the service failed; see its log for details")
 
 
 def _problem(

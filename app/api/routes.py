@@ -1,4 +1,4 @@
-"""The HTTP interface: each route reads its request, asks the analyzer, and answers."""
+"""The routes: each reads its request, calls the analyzer and responds."""
 
 from __future__ import annotations
 
@@ -61,24 +61,32 @@ _FILES: dict[str, Any] = {
 _REFUSALS = problem_responses(400, 404, 406, 413, 415, 422, 503, 504)
 
 
-def once_each(request: Request) -> None:
-    """Refuse a query parameter that is given twice: one of the two would be ignored."""
+def refuse_repeated_parameters(request: Request) -> None:
+    """Refuse a query parameter that is given twice, because one of the values would be ignored.
+
+    Raises:
+        QuestionError: if there is one.
+    """
     names = [name for name, _ in request.query_params.multi_items()]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise QuestionError(f"given more than once: {', '.join(repeated)[:80]}")
+        raise QuestionError(f"query parameters given more than once: {', '.join(repeated)[:80]}")
 
 
 def _service(request: Request) -> Service:
-    """What the lifespan has made."""
+    """Return the service that the lifespan has started.
+
+    Raises:
+        ModelNotLoadedError: if it has not started yet.
+    """
     service: Service | None = request.app.state.service
     if service is None:
-        raise ModelNotLoadedError("the service has not started")
+        raise ModelNotLoadedError("the service has not started yet")
     return service
 
 
 @asynccontextmanager
 async def _admitted(request: Request, query: PredictQuery) -> AsyncIterator[tuple[Service, Analyzer, EncodedImage]]:
-    """The model that the request asks and the image that it brings, for as long as it holds a slot."""
+    """Hold a slot during the block, and yield the service, the requested model and the image."""
     service = _service(request)
     async with service.admission.slot() as slot, service.registry.lease(query.model, query.version) as analyzer:
         body = await _body(request, slot)
@@ -94,7 +102,7 @@ async def _body(request: Request, slot: Slot) -> bytes:
     return b"".join(pieces)
 
 
-# What anyone may ask, and what needs a key where keys are set.
+# `router` requires an API key if keys are set, `open_router` never does.
 open_router = APIRouter()
 router = APIRouter(dependencies=[Depends(authenticate)], responses=problem_responses(401))
 
@@ -102,13 +110,13 @@ router = APIRouter(dependencies=[Depends(authenticate)], responses=problem_respo
 @router.post(
     "/predict",
     tags=["images"],
-    dependencies=[Depends(once_each)],
+    dependencies=[Depends(refuse_repeated_parameters)],
     openapi_extra=_IMAGE_BODY,
     response_model=PredictionOut,
     responses=_REFUSALS,
 )
 async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> Response:
-    """The class probabilities of one image."""
+    """Predict the class probabilities of one image."""
     best_type(_accept(request), [JSON])
     async with _admitted(request, query) as (service, analyzer, image):
 
@@ -125,13 +133,13 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
 @router.post(
     "/explain",
     tags=["images"],
-    dependencies=[Depends(once_each)],
+    dependencies=[Depends(refuse_repeated_parameters)],
     openapi_extra=_IMAGE_BODY,
     response_model=ExplanationOut,
     responses={200: {"content": _FILES}, **_REFUSALS},
 )
 async def explain(request: Request, query: Annotated[ExplainQuery, Query()]) -> Response:
-    """The class probabilities of one image, and where the evidence for a class lies: a heatmap and its overlay."""
+    """Predict the class probabilities of one image and explain them with a heatmap and its overlay."""
     async with _admitted(request, query) as (service, analyzer, image):
         media_type = _answer_type(request, query, image)
         question, drawing = _question(query), _drawing(query, media_type)
@@ -158,15 +166,15 @@ async def explain(request: Request, query: Annotated[ExplainQuery, Query()]) -> 
 
 @open_router.get("/livez", tags=["operations"])
 async def livez() -> Health:
-    """The process runs."""
+    """Report that the process is running."""
     return Health(status="alive")
 
 
 @open_router.get("/readyz", tags=["operations"], responses=problem_responses(503))
 async def readyz(request: Request) -> Health:
-    """The default model is loaded and warmed up, and the service has not been told to stop."""
+    """Report whether the default model is loaded and warmed up, and the service is not stopping."""
     if not _service(request).registry.ready:
-        raise ModelNotLoadedError("the model is not loaded (yet)")
+        raise ModelNotLoadedError("the model is not loaded yet")
     if _service(request).stopping:
         raise ModelNotLoadedError("the service is stopping")
     return Health(status="ready")
@@ -174,32 +182,35 @@ async def readyz(request: Request) -> Health:
 
 @router.get("/metrics", tags=["operations"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(request: Request) -> Response:
-    """Metrics for Prometheus."""
+    """Return metrics in the Prometheus text format."""
     return Response(_service(request).telemetry.metrics.exposition(), media_type=CONTENT_TYPE)
 
 
 @router.get("/models", tags=["models"])
 async def models(request: Request) -> ModelsOut:
-    """The models in the store: which version is served on what device, what is in memory, what is refused and why."""
+    """List the models in the store: the served version and its device, the versions in memory, and the refused ones."""
     return ModelsOut(models=[summary_out(state) for state in await _service(request).registry.states()])
 
 
 @router.get(
-    "/models/{name}", tags=["models"], dependencies=[Depends(once_each)], responses=problem_responses(404, 422, 503)
+    "/models/{name}",
+    tags=["models"],
+    dependencies=[Depends(refuse_repeated_parameters)],
+    responses=problem_responses(404, 422, 503),
 )
 async def model(request: Request, name: str, query: Annotated[ModelQuery, Query()]) -> ModelOut:
-    """What the manifest of a model says: of the version that is served, or of the one asked for."""
+    """Return the manifest of a model, at the served or the given version."""
     registry = _service(request).registry
     return model_out(await registry.state(name), await registry.manifest(name, query.version))
 
 
 def _accept(request: Request) -> str:
-    """All `Accept` headers as one, which is what several mean (RFC 9110, section 5.2)."""
+    """Combine all `Accept` headers into one value (RFC 9110, section 5.2)."""
     return ", ".join(request.headers.getlist("accept"))
 
 
 def _answer_type(request: Request, query: ExplainQuery, image: EncodedImage) -> str:
-    """The media type of the answer; among pictures the query's format is preferred."""
+    """Choose the media type of the response; among pictures, the query's `format` is preferred."""
     names = sorted(PICTURE_FORMATS, key=lambda name: name != query.format)
     pictures = [f"image/{name}" for name in names] if query.overlay else []
     return best_type(_accept(request), answer_types(pictures, dicom=query.overlay and image.format == "DICOM"))
@@ -217,7 +228,7 @@ def _question(query: ExplainQuery) -> Question:
 
 
 def _drawing(query: ExplainQuery, media_type: str) -> Drawing | None:
-    """The overlay that an answer of `media_type` needs, if any; the style is checked either way."""
+    """Return the overlay that a response of `media_type` needs, if any. The style is validated in any case."""
     name = media_type.removeprefix("image/") if media_type.startswith("image/") else query.format
     style = Style(format=name, alpha=query.alpha, colormap=query.colormap)
     if not query.overlay or media_type == NPY:

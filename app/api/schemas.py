@@ -1,4 +1,4 @@
-"""The JSON contract of the HTTP interface, and nothing else."""
+"""Query parameters and JSON bodies of the HTTP interface."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class _Query(BaseModel):
-    # A misspelt parameter must not silently answer another question.
+    # A misspelt parameter must be an error: ignoring it would answer another question.
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ModelQuery(_Query):
     """The query parameters of `/models/<name>`."""
 
-    version: int | None = Field(None, ge=1, description="Version of the model; default: the one that is served")
+    version: int | None = Field(None, ge=1, description="Version of the model. Default: the served version")
 
 
 class PredictQuery(ModelQuery):
     """The query parameters of `/predict`."""
 
-    model: str | None = Field(None, description="Name of a model in the store; default: the default model")
-    frame: int | None = Field(None, ge=1, description="Which frame of a DICOM object that has several, from 1")
-    top: int | None = Field(None, ge=1, description="Also list so many of the most probable classes, the best first")
+    model: str | None = Field(None, description="Name of a model in the store. Default: the default model")
+    frame: int | None = Field(None, ge=1, description="Frame of a DICOM object that has several, counted from 1")
+    top: int | None = Field(None, ge=1, description="Also list this many of the most probable classes, the best first")
 
 
 class ExplainQuery(PredictQuery):
     """The query parameters of `/explain`."""
 
-    class_name: str | None = Field(None, alias="class", description="Class to explain; default: the predicted one")
-    against: str | None = Field(None, description="Explain why `class` and not this one")
-    counterfactual: bool = Field(default=False, description="Explain what speaks against the class instead")
-    all_classes: bool = Field(default=False, description="Add a map for every class, all on one scale")
+    class_name: str | None = Field(None, alias="class", description="Class to explain. Default: the predicted class")
+    against: str | None = Field(None, description="Explain why the model prefers `class` to this class")
+    counterfactual: bool = Field(default=False, description="Explain the evidence against the class instead of for it")
+    all_classes: bool = Field(default=False, description="Add a heatmap for every class, all on one scale")
     faithfulness: bool = Field(
-        default=False, description="Judge how far the map is to be believed; asks the model about many variants"
+        default=False, description="Measure how faithful the heatmap is to the model; slow, as it scores many variants"
     )
     method: str = Field("gradcam", description="CAM method")
-    overlay: bool = Field(default=True, description="Draw the overlay; `false` leaves it out of the JSON")
+    overlay: bool = Field(default=True, description="Draw the overlay; with `false` the JSON has none")
     format: str = Field("png", description="Format of the overlay: png, jpeg or webp")
-    alpha: float = Field(0.5, ge=0, le=1, description="Strength of the overlay; 0 gives the image back")
-    colormap: str = Field("jet", description="Colours of the overlay")
+    alpha: float = Field(0.5, ge=0, le=1, description="Opacity of the heatmap in the overlay; 0 shows the image alone")
+    colormap: str = Field("jet", description="Colormap of the overlay")
 
     @field_validator("method")
     @classmethod
-    def _plus_was_meant(cls, method: str) -> str:
-        """In a query a plus sign means a space; `method=gradcam++`, typed by hand, arrives as `gradcam` and two."""
+    def _restore_plus(cls, method: str) -> str:
+        """Undo URL decoding, which turns the plus signs of an unescaped `method=gradcam++` into spaces."""
         return method.replace(" ", "+")
 
 
@@ -67,7 +67,7 @@ class ImageOut(BaseModel):
 
 
 class WarningOut(BaseModel):
-    """What a reader of the answer has to mind: `code` for programs, `detail` for people."""
+    """A reason to doubt the result: `code` for programs, `detail` for people."""
 
     code: str
     detail: str
@@ -81,7 +81,7 @@ class ClassProbability(BaseModel):
 
 
 class PredictionOut(BaseModel):
-    """The answer of `/predict`; `top_k` only where `top` asks for it."""
+    """The response of `/predict`. `top_k` is null unless `top` is given."""
 
     id: str
     model: ModelRef
@@ -96,7 +96,7 @@ class PredictionOut(BaseModel):
 
 
 class HeatmapOut(BaseModel):
-    """The heatmap at the feature grid's size: `values` 0..1, row by row; `raw_max` in units of the logit."""
+    """The heatmap on the feature grid: `values` in 0..1, row by row; `raw_max` in units of the logit."""
 
     height: int
     width: int
@@ -105,7 +105,7 @@ class HeatmapOut(BaseModel):
 
 
 class OverlayOut(BaseModel):
-    """The encoded overlay; `data` is base64."""
+    """The encoded overlay. `data` is base64."""
 
     media_type: str
     width: int
@@ -121,14 +121,14 @@ class ClassMapOut(BaseModel):
 
 
 class ClassMapsOut(BaseModel):
-    """A map for every class on one scale: `values` are shares of `raw_max`, the highest value of all maps."""
+    """A heatmap for every class on one scale: `values` are fractions of `raw_max`, the maximum over all maps."""
 
     raw_max: float
     maps: list[ClassMapOut]
 
 
 class CurveOut(BaseModel):
-    """A probability along a curve, for the map and on average for the random ones; areas under it, 0..1."""
+    """A probability along a curve and the area under it, 0..1, for the heatmap and as the mean of the random maps."""
 
     fractions: list[float]
     probabilities: list[float]
@@ -138,11 +138,11 @@ class CurveOut(BaseModel):
 
 
 class FaithfulnessOut(BaseModel):
-    """How far a map is to be believed (docs/explanations.md).
+    """How faithful a heatmap is to the model (docs/explanations.md).
 
-    Cells are hidden (`deletion`) or revealed (`insertion`) from the hottest on; what is hidden shows the image blurred
-    by a Gaussian of `blur_sigma` input pixels. `p_better` is how often a map of the same heat in a random place does
-    as well; `images` is what the model had to score.
+    `deletion` hides cells and `insertion` reveals them, the hottest first; hidden cells show the image blurred by a
+    Gaussian of `blur_sigma` input pixels. `p_better` is the fraction of maps, with the same heat in random places, that
+    do as well or better, and `images` the number of images that the model scored.
     """
 
     deletion: CurveOut
@@ -161,9 +161,9 @@ class FaithfulnessOut(BaseModel):
 
 
 class ReceiptOut(BaseModel):
-    """All that decides the explanation: the same receipt, the same numbers.
+    """Everything that determines an explanation: explanations with equal receipts have equal numbers.
 
-    `library` computed the answer; `tensorflow` is its version where that is TensorFlow.
+    `library` ran the model; `tensorflow` repeats its version if it is TensorFlow.
     """
 
     image_sha256: str
@@ -182,7 +182,7 @@ class ReceiptOut(BaseModel):
 
 
 class ExplanationPart(BaseModel):
-    """`class` is null for a method that knows no classes, `overlay` where `overlay=false` was asked."""
+    """The explanation. `class` is null for a method that is not class-specific, `overlay` with `overlay=false`."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -199,14 +199,14 @@ class ExplanationPart(BaseModel):
 
 
 class ExplanationOut(PredictionOut):
-    """The answer of `/explain`."""
+    """The response of `/explain`."""
 
     explanation: ExplanationPart
     receipt: ReceiptOut
 
 
 class RefusedOut(BaseModel):
-    """A version that can't be loaded, and why."""
+    """A version that can't be loaded, and the reason."""
 
     version: int
     reason: str
@@ -215,8 +215,8 @@ class RefusedOut(BaseModel):
 class ModelSummary(BaseModel):
     """One model of the store.
 
-    `default` is the one that answers when none is named. `version` is the one that is served, or None if none is in
-    memory; `versions` are in the store, `loaded` in memory.
+    `default` says whether it answers requests that name no model. `version` is the served version, or null if none is
+    in memory; `versions` are those in the store, `loaded` those in memory.
     """
 
     name: str
@@ -229,13 +229,13 @@ class ModelSummary(BaseModel):
 
 
 class ModelsOut(BaseModel):
-    """The answer of `/models`."""
+    """The response of `/models`."""
 
     models: list[ModelSummary]
 
 
 class ModelOut(ModelSummary):
-    """The answer of `/models/<name>`: the manifest's facts, without the file digests, of version `described`."""
+    """The response of `/models/<name>`: the manifest of version `described`, without the file digests."""
 
     described: int
     created: str
@@ -254,7 +254,7 @@ class ModelOut(ModelSummary):
 
 
 class Problem(BaseModel):
-    """RFC 9457 problem details; `error` repeats `detail` for clients that look there."""
+    """RFC 9457 problem details. `error` repeats `detail` for clients that expect it there."""
 
     type: str
     title: str

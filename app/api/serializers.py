@@ -1,4 +1,4 @@
-"""Answers as HTTP shows them: as JSON, or as a file and headers beside it. Large ones take time: call from a worker."""
+"""Results as HTTP responses: JSON, or a file with headers. Call these in a worker, as large results take time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from app.imaging.headers import EncodedImage
 from app.serving.answers import Explanation, Prediction
 from app.serving.registry import ModelState
 
-# Headers are bounded by servers and proxies, classes are not.
+# Servers and proxies limit the size of headers, and a model can have any number of classes.
 _HEADER_CLASSES = 10
 
 HEADERS = [
@@ -58,12 +58,12 @@ HEADERS = [
 
 
 def prediction_json(request_id: str, manifest: Manifest, prediction: Prediction, top: int | None) -> bytes:
-    """The answer of `/predict`."""
+    """Serialize the response of `/predict`."""
     return _json(PredictionOut(**_prediction_fields(request_id, manifest, prediction, top)))
 
 
 def explanation_json(request_id: str, manifest: Manifest, explanation: Explanation, top: int | None) -> bytes:
-    """The answer of `/explain`."""
+    """Serialize the response of `/explain`."""
     values, question = explanation.heatmap.values, explanation.question
     part = ExplanationPart(
         method=question.method,
@@ -90,15 +90,15 @@ def explanation_json(request_id: str, manifest: Manifest, explanation: Explanati
 def secondary_capture_file(
     manifest: Manifest, image: EncodedImage, explanation: Explanation, frame: int | None
 ) -> bytes:
-    """The overlay of `explanation` as a DICOM object in the study of `image`, the DICOM object that was explained.
+    """Create a DICOM object of the overlay, in the study of `image`, which is the DICOM object that was explained.
 
     Raises:
-        CorruptImageError: the header of `image` can't be copied.
+        CorruptImageError: if the header of `image` is damaged.
     """
-    # Few ask for one, and the library behind it takes 44 MB and half a second.
+    # Imported on first use: highdicom takes 44 MB and half a second, and few requests need it.
     from app.imaging.dicom.secondary_capture import secondary_capture  # noqa: PLC0415
 
-    question = explanation.question.words(explanation.class_name)
+    question = explanation.question.description(explanation.class_name)
     model = f"model {manifest.name} version {manifest.version}"
     return secondary_capture(
         image.data,
@@ -111,7 +111,10 @@ def secondary_capture_file(
 
 
 def file_headers(manifest: Manifest, explanation: Explanation) -> dict[str, str]:
-    """What JSON would say beside a file; of many classes the most probable ones."""
+    """Return the headers of a file response, which carry the main facts of the JSON.
+
+    They contain the ten most probable classes at most.
+    """
     prediction = explanation.prediction
     headers = {
         "Vary": "Accept",
@@ -130,12 +133,12 @@ def file_headers(manifest: Manifest, explanation: Explanation) -> dict[str, str]
 
 
 def summary_out(state: ModelState) -> ModelSummary:
-    """One model in the answer of `/models`."""
+    """Return the entry of one model in the response of `/models`."""
     return ModelSummary(**_summary_fields(state))
 
 
 def model_out(state: ModelState, manifest: Manifest) -> ModelOut:
-    """The answer of `/models/<name>`."""
+    """Return the response of `/models/<name>`."""
     facts = manifest.model_dump(mode="json", exclude={"name", "version", "files", "schema_version"})
     return ModelOut(**_summary_fields(state), **facts, described=manifest.version, methods=list(METHODS))
 
@@ -228,5 +231,5 @@ def _faithfulness(judged: Faithfulness) -> FaithfulnessOut:
 
 
 def _header_text(text: str) -> str:
-    """`text` as a header can carry it: printable ASCII stays, the rest is percent-encoded UTF-8."""
+    """Encode `text` for a header: printable ASCII stays, everything else becomes percent-encoded UTF-8."""
     return quote(text, safe="".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%"))

@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, with a graceful stop, and problem details for what is not even HTTP."""
+"""The HTTP server: uvicorn with a graceful shutdown, and problem details for malformed HTTP."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-# A connection that has not sent a whole request head by then is closed: it would be held open at no cost to its client.
+# The server closes a connection that has not sent a complete request head by then: holding it open costs its client
+# nothing.
 HEAD_TIMEOUT_S = 10.0
-# An idle connection is kept for longer than the minute for which load balancers keep theirs, else they send a request
-# into a closing one; but not where idle connections take up half of what the process may have open.
+# Load balancers keep idle connections for a minute. The server keeps them for longer, or a load balancer would send a
+# request into a connection that is closing; but not once connections use half of the file descriptors of the process.
 KEEP_ALIVE_S = 75
 CROWDED_KEEP_ALIVE_S = 1
 _CROWD = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
 
 class Server(uvicorn.Server):
-    """Told to stop, it says so to `on_stop`, closes the port after `delay_s`, and lets requests finish.
+    """A server that, on a signal to stop, calls `on_stop`, closes its port after `delay_s` and lets requests finish.
 
-    The delay is for load balancers, which need time to see that the service is no longer ready.
+    The delay gives load balancers time to notice that the service is no longer ready.
     """
 
     def __init__(self, config: uvicorn.Config, *, on_stop: Callable[[], None], delay_s: float) -> None:
@@ -36,7 +37,7 @@ class Server(uvicorn.Server):
         self._close_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal to stop; the second one does not wait."""
+        """Handle a signal to stop; a second signal cuts the delay short."""
         if self._close_at is None:
             self._on_stop()
             self._close_at = time.monotonic() + self._delay_s
@@ -45,7 +46,7 @@ class Server(uvicorn.Server):
             super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: whether to close the port."""
+        """Return whether to close the port. uvicorn calls this ten times a second."""
         if self._close_at is not None and time.monotonic() >= self._close_at:
             self.should_exit = True
         return await super().on_tick(counter)
@@ -54,7 +55,7 @@ class Server(uvicorn.Server):
 class HttpProtocol(H11Protocol):
     """HTTP/1.1 by uvicorn and h11, whose parser is strict; errors in the framing get problem details, too."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # same as in uvicorn
         super().connection_made(transport)
         self.loop.call_later(HEAD_TIMEOUT_S, self._close_if_silent)
 
@@ -63,12 +64,12 @@ class HttpProtocol(H11Protocol):
         super().on_response_complete()
 
     def _close_if_silent(self) -> None:
-        cycle = cast("RequestResponseCycle | None", self.cycle)  # None until the first request, against its declaration
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
         if cycle is None and not self.transport.is_closing():
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what can't be read as HTTP; there is no request, so there is no request id."""
+        """Respond to malformed HTTP. No request was parsed, so the response has no request id."""
         problem = {
             "type": "urn:lightbox:problem:MalformedRequest",
             "title": "Bad Request",

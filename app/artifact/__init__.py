@@ -1,1 +1,1 @@
-"""A model on disk: its manifest, the store that holds it, and what runs it."""
+"""Model artefacts: the manifest, the store and the runtimes."""

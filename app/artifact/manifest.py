@@ -1,4 +1,4 @@
-"""The manifest of an artefact: what a model means, as `manifest.json` says it."""
+"""The manifest of an artefact, `manifest.json`, which says what its inputs and outputs mean."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class _Frozen(BaseModel):
 
 
 class Expectation(_Frozen):
-    """What a DICOM header may say of an image that the model was made for; an empty field expects nothing.
+    """The values that the model expects in a DICOM header; an empty field accepts any value.
 
-    Coded terms of DICOM PS3.6: `modality` (0008,0060), `body_part` (0018,0015), `view` (0018,5101).
+    The values are defined terms of the DICOM elements `modality` (0008,0060), `body_part` (0018,0015) and `view`
+    (0018,5101); see DICOM PS3.6.
     """
 
     modality: tuple[str, ...] = ()
@@ -40,7 +41,7 @@ ANYTHING = Expectation()
 
 
 class InputSpec(_Frozen):
-    """What the network takes: uint8 images `[height, width, channels]`, and how an image is fitted to that."""
+    """The input of the network: uint8 images `[height, width, channels]`, and how an image is fitted to that size."""
 
     height: PositiveInt
     width: PositiveInt
@@ -50,7 +51,7 @@ class InputSpec(_Frozen):
 
 
 class FeatureLayer(_Frozen):
-    """The layer at which explanations are read: its name and its output's shape, without the batch axis."""
+    """The layer whose features explanations use: its name and the shape of its output, without the batch axis."""
 
     name: str
     height: PositiveInt
@@ -59,15 +60,17 @@ class FeatureLayer(_Frozen):
 
 
 class NoveltySpec(_Frozen):
-    """How the novelty score was made, and the score above which an image is called out of distribution."""
+    """The method of the novelty score, and the score above which an image is out of distribution."""
 
     method: str
     threshold: float
 
 
 class HeatThresholds(_Frozen):
-    """Of one CAM method: the share of heat in the outer ring of cells, and the entropy of the heat (0..1), above which
-    a heatmap is unlike those of the training films.
+    """The thresholds of one CAM method, above which a heatmap is unlike those of the training images.
+
+    `border_heat` is the fraction of heat in the outermost ring of cells, and `diffuse_heat` the entropy of the heat
+    (`app.explain.warnings.diffuseness`), both in 0..1.
     """
 
     border_heat: float
@@ -75,10 +78,10 @@ class HeatThresholds(_Frozen):
 
 
 class WarningThresholds(_Frozen):
-    """From where on an answer calls for a caution, measured on `films` training films.
+    """The thresholds of warnings, measured on `films` training images.
 
-    `heat` holds, by CAM method, the `quantile` of the films' heatmaps for their predicted class; `low_margin` is the
-    (1 - `quantile`) of the difference between their two best probabilities, None where there is one class.
+    `heat` contains, by CAM method, the `quantile` over their heatmaps for the predicted class. `low_margin` is the
+    (1 - `quantile`) of the difference between their two highest probabilities, or None if there is only one class.
     """
 
     quantile: Annotated[float, Field(gt=0.5, lt=1)]
@@ -88,10 +91,10 @@ class WarningThresholds(_Frozen):
 
 
 class SelfTestSpec(_Frozen):
-    """The golden cases, `cases` of them in `file`, and how far a replay may be from them.
+    """The golden cases, `cases` of them in `file`, and the tolerances of a replay.
 
-    `probability_tolerance` is absolute; `relative_tolerance`, for logits, novelty and maps, is a share of the largest
-    absolute value that was recorded.
+    `probability_tolerance` is absolute. `relative_tolerance`, for logits, novelty and maps, is relative to the largest
+    absolute value in the golden cases.
     """
 
     file: str
@@ -101,11 +104,12 @@ class SelfTestSpec(_Frozen):
 
 
 class SanitySpec(_Frozen):
-    """How heatmaps follow the weights: Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018.
+    """The result of the sanity check of Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018.
 
-    `correlations` are mean Spearman correlations of the maps with the original ones, after one more layer at a time was
-    randomised, from the logits down; `control` the same for an edge detector, which knows no weights. Maps whose last
-    correlation is `limit` or more do not depend on what the network has learnt.
+    The check randomises one layer after the other, from the logits down. `correlations` are the mean Spearman
+    correlations of the heatmaps with the original ones after each layer, and `control` those of an edge detector, which
+    does not depend on the weights. If the last correlation is `limit` or more, the heatmaps do not depend on what the
+    network has learnt.
     """
 
     cases: PositiveInt
@@ -119,12 +123,12 @@ class SanitySpec(_Frozen):
 
 
 class Manifest(_Frozen):
-    """What a model means: `manifest.json`, schema version 1.
+    """The content of `manifest.json`, schema version 1.
 
     `classes` are in logit order. `temperature` divides the logits before the softmax (Guo et al., "On Calibration of
-    Modern Neural Networks", ICML 2017). `cautions`, `self_test` and `sanity` are None in artefacts that were packed
-    before there were any, and `cautions` where the training films are unknown. `files` maps every other file of the
-    entry to its SHA-256.
+    Modern Neural Networks", ICML 2017). `cautions` (the thresholds of warnings), `self_test` and `sanity` are None in
+    artefacts that were exported before these existed; `cautions` is also None if the training images are unknown.
+    `files` maps every other file of the entry to its SHA-256.
     """
 
     schema_version: Literal[1] = 1
@@ -148,7 +152,7 @@ class Manifest(_Frozen):
     @classmethod
     def _is_a_model_name(cls, name: str) -> str:
         if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no model name: letters, digits, '.', '_' and '-', at most 128")
+            raise ValueError(f"{name!r} is not a valid model name: use at most 128 letters, digits, '.', '_' and '-'")
         return name
 
     @model_validator(mode="after")
@@ -159,12 +163,13 @@ class Manifest(_Frozen):
 
 
 def read_manifest(entry: Path) -> Manifest:
-    """The manifest of `entry`, a version folder.
+    """Read the manifest of `entry`, a version folder.
 
-    Where it lies in a store decides the name and the version, as in TensorFlow Serving: an artefact may be copied.
+    The path of the folder in a store determines name and version, as in TensorFlow Serving, so that artefacts can be
+    copied.
 
     Raises:
-        ManifestError: it is missing, not JSON, or not valid; the message names the fields.
+        ManifestError: if it is missing, not JSON or invalid; the message names the fields.
     """
     path = entry / MANIFEST
     try:

@@ -1,7 +1,7 @@
-"""The model store: find, verify and write its entries.
+"""The model store: finds, verifies and writes its entries.
 
-`<store>/<name>/<version>/` holds a SavedModel (`saved_model.pb`, `variables/`), `manifest.json`, and for trained
-models `report/`. The layout is TensorFlow Serving's.
+`<store>/<name>/<version>/` contains a SavedModel (`saved_model.pb`, `variables/`), `manifest.json` and, for trained
+models, `report/`. TensorFlow Serving uses the same layout.
 """
 
 from __future__ import annotations
@@ -17,22 +17,26 @@ from app.artifact.manifest import MANIFEST, NAME, VERSION, Manifest
 from app.errors import ArtifactNotFoundError, DigestMismatchError, ManifestError
 
 _PARTIAL = f".{MANIFEST}.partial"
-# Pictures of patients: never listed in the manifest, so that a model can be passed on without them.
+# Images of patients. The manifest never lists them, so that a model can be shared without them.
 PRIVATE = PurePosixPath("report/films")
 
-# What tells whether an entry's files have changed: the path, size and modification time of each.
+# Path, size and modification time of each file of an entry, which show whether a file has changed.
 Fingerprint = tuple[tuple[str, int, int], ...]
 
 
 def model_names(store: Path) -> list[str]:
-    """The names of the models in `store` that have at least one version, sorted."""
+    """Return the names of the models in `store` that have at least one version, sorted.
+
+    Raises:
+        ArtifactNotFoundError: if `store` is not a folder.
+    """
     if not store.is_dir():
         raise ArtifactNotFoundError(f"there is no model store at {store}")
     return sorted(path.name for path in store.iterdir() if NAME.fullmatch(path.name) and _versions(path))
 
 
 def model_versions(store: Path, name: str) -> list[int]:
-    """The versions of `name` in `store`, ascending; folders that are no positive integer don't count."""
+    """Return the versions of `name` in `store`, ascending: the folders whose names are positive integers."""
     return _versions(store / name) if NAME.fullmatch(name) else []
 
 
@@ -43,36 +47,36 @@ def _versions(model: Path) -> list[int]:
 
 
 def find_artifact(store: Path, name: str, version: int | None = None) -> Path:
-    """The folder of `name` at `version` (default: the highest).
+    """Return the folder of `name` at `version`, by default the highest.
 
     Raises:
-        ArtifactNotFoundError: the store, the model or the version isn't there; the message says what is.
+        ArtifactNotFoundError: if the store, the model or the version does not exist; the message lists what exists.
     """
     versions = model_versions(store, name)
     if not versions:
-        held = ", ".join(model_names(store)) or "no model"
-        raise ArtifactNotFoundError(f"no model {name!r} in {store}, which holds: {held}")
+        available = ", ".join(model_names(store)) or "none"
+        raise ArtifactNotFoundError(f"no model {name!r} in {store}; available: {available}")
     if version is not None and version not in versions:
-        raise ArtifactNotFoundError(f"no version {version} of {name!r} in {store}, which holds: {versions}")
+        raise ArtifactNotFoundError(f"no version {version} of {name!r} in {store}; available: {versions}")
     return store / name / str(versions[-1] if version is None else version)
 
 
 def fingerprint(entry: Path) -> Fingerprint | None:
-    """What `entry` holds at this moment, without reading it; None where it is no version, or not yet, or no more."""
+    """Return the fingerprint of the files of `entry`, or None if it is not a complete version (any more)."""
     if not (entry / MANIFEST).is_file():
         return None
     try:
         files = ((path, path.stat()) for path in sorted(entry.rglob("*")) if path.is_file())
         return tuple((path.relative_to(entry).as_posix(), stat.st_size, stat.st_mtime_ns) for path, stat in files)
-    except FileNotFoundError:  # it is being removed
+    except FileNotFoundError:  # the entry is being removed
         return None
 
 
 def verify_files(entry: Path, manifest: Manifest) -> None:
-    """Compare every file that `manifest` lists with its digest.
+    """Compare the files of `entry` with their digests in `manifest`.
 
     Raises:
-        DigestMismatchError: a file is missing or differs, or the manifest does not cover the SavedModel's graph.
+        DigestMismatchError: if a file is missing or differs, or if the manifest does not list the SavedModel's graph.
     """
     required = {"saved_model.pb", "variables/variables.index"}
     if missing := sorted(required - manifest.files.keys()):
@@ -80,31 +84,34 @@ def verify_files(entry: Path, manifest: Manifest) -> None:
     for name, expected in manifest.files.items():
         path = entry / name
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise DigestMismatchError(f"{entry / MANIFEST} lists a file outside of the entry: {name!r}")
+            raise DigestMismatchError(f"{entry / MANIFEST} lists a file outside the entry: {name!r}")
         if not path.is_file():
             raise DigestMismatchError(f"{path} is missing; the manifest lists it")
         if (actual := _sha256(path)) != expected:
-            raise DigestMismatchError(f"{path} has SHA-256 {actual}; the manifest says {expected}")
+            raise DigestMismatchError(f"{path} has the SHA-256 {actual}; the manifest says {expected}")
 
 
 @contextmanager
 def new_version(store: Path, name: str, version: int | None = None) -> Iterator[tuple[Path, int]]:
-    """A folder to fill, and the version that it becomes (default: one above the highest) once the block ends well.
+    """Create a new version of the model `name`.
 
-    The folder lies in the store under a name that is no version, and is renamed only when it is complete: a block
-    that is interrupted leaves no half-written version. The block's last act is `seal`.
+    The block gets a temporary folder in the store, and the version number, by default one above the highest. It fills
+    the folder and finally calls `seal`. If the block succeeds, the folder is renamed to the version, so that a block
+    that is interrupted leaves no incomplete version.
 
     Raises:
-        ArtifactNotFoundError: `version` exists already.
-        ManifestError: `name` is no model name.
+        ArtifactNotFoundError: if `version` exists already.
+        ManifestError: if `name` is not a valid model name.
     """
     if not NAME.fullmatch(name):
-        raise ManifestError(f"{name!r} is no model name: letters, digits, '.', '_' and '-', at most 128")
+        raise ManifestError(f"{name!r} is not a valid model name: use at most 128 letters, digits, '.', '_' and '-'")
     versions = model_versions(store, name)
     number = version if version is not None else max(versions, default=0) + 1
     target = store / name / str(number)
     if target.exists():
-        raise ArtifactNotFoundError(f"{target} exists already; choose another version, or none for the next one")
+        raise ArtifactNotFoundError(
+            f"{target} exists already; choose another version, or leave it out to get the next one"
+        )
     (store / name).mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=store / name))
     try:
@@ -116,9 +123,9 @@ def new_version(store: Path, name: str, version: int | None = None) -> Iterator[
 
 
 def seal(entry: Path, manifest: Manifest) -> Manifest:
-    """Write `manifest` into `entry` with the digests of all its files, and return it so completed.
+    """Add the digests of all files to `manifest`, write it to `entry`, and return it.
 
-    A manifest that is there already is replaced at once: whoever reads it finds the old one or the new one, whole.
+    An existing manifest is replaced atomically.
     """
     files = {
         relative.as_posix(): _sha256(entry / relative)

@@ -1,1 +1,1 @@
-"""From a question and evidence to an explanation, its warnings and its judgement. NumPy and Pillow only."""
+"""Explanations: questions, heatmaps, warnings and faithfulness. NumPy and Pillow only."""

@@ -1,12 +1,14 @@
-"""Evidence to heatmap: class activation maps, NumPy only. One function and one registry entry per method.
+"""Class activation maps, which turn evidence into heatmaps. NumPy only; each method is one function and one entry.
 
-Throughout, A are the features `[h, w, K]`, g = ∂(target score)/∂A their gradient `[h, w, K]`, Z = h·w, and the score
-is a combination of logits, before softmax: the gradient of a softmax vanishes as p → 1. A method gives its map before
-the ReLU, in the score's units; sums run in double precision, in which no product of single ones over- or underflows.
+In the formulas, A denotes the features `[h, w, K]` and g = ∂(target score)/∂A their gradient `[h, w, K]`. The score is
+a linear combination of logits, before the softmax, because the gradient of a softmax vanishes as p → 1. Each method
+returns its map before the ReLU, in units of the score. Sums are computed in double precision, in which products of two
+single-precision numbers neither overflow nor underflow.
 
-A question is a target, and its gradient linear in it: what speaks against a class has the gradient -g, and why X and
-not Y that of X less that of Y. Methods that are linear in g (`gradcam`, `hirescam`, `xgradcam`) therefore answer the
-reversed question by the negative map; `gradcam++` and `layercam`, which drop negative gradients first, do not.
+The gradient is linear in the target: the evidence against a class has the gradient -g, and the evidence for X rather
+than Y the gradient of X minus that of Y. For methods that are linear in g (`gradcam`, `hirescam`, `xgradcam`), the map
+of the reversed question is therefore the negative map. This does not hold for `gradcam++` and `layercam`, which drop
+negative gradients first.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ _Float64Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A CAM method: `raw` maps features and gradients `[h, w, K]` to the map before its ReLU, `[h, w]`.
+    """A CAM method.
 
-    `class_specific` says whether it answers a question about a class at all.
+    `raw` maps features and gradients `[h, w, K]` to the map before its ReLU, `[h, w]`. `class_specific` says whether
+    the map depends on the class.
     """
 
     raw: Cam
@@ -40,10 +43,10 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Heatmap:
-    """A map of positive evidence, as the network's feature grid has it.
+    """A map of the positive evidence on the feature grid.
 
-    `values` is float32 `[h, w]` in 0..1, divided by its own maximum; `raw_max` is that maximum, in units of the score.
-    Where no value was positive, `values` is all zeros and `raw_max` 0.
+    `values` is float32 `[h, w]` in 0..1, divided by its maximum; `raw_max` is that maximum, in units of the score. If
+    no value was positive, `values` is all zeros and `raw_max` is 0.
     """
 
     values: Float32Array
@@ -56,10 +59,10 @@ class Heatmap:
 
 @dataclass(frozen=True, slots=True)
 class HeatmapSeries:
-    """Maps of several questions about one image on one scale, so that they can be compared.
+    """The maps of T questions about one image on one scale, so that they can be compared.
 
-    `values` is float32 `[T, h, w]` in 0..1, divided by the maximum over all of them; `raw_max` is that maximum, in
-    units of the score. Where no value was positive, `values` is all zeros and `raw_max` 0.
+    `values` is float32 `[T, h, w]` in 0..1, divided by the maximum over all maps; `raw_max` is that maximum, in units
+    of the score. If no value was positive, `values` is all zeros and `raw_max` is 0.
     """
 
     values: Float32Array
@@ -71,7 +74,7 @@ class HeatmapSeries:
 
 
 def gradcam(features: Float32Array, gradients: Float32Array) -> Float32Array:
-    """Grad-CAM before its ReLU: Σ_k mean(g_k)·A_k, float32 `[h, w]`.
+    """Compute Grad-CAM before its ReLU: Σ_k mean(g_k)·A_k, float32 `[h, w]`.
 
     Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017,
     arXiv 1610.02391, equations 1 and 2.
@@ -81,13 +84,13 @@ def gradcam(features: Float32Array, gradients: Float32Array) -> Float32Array:
 
 
 def gradcam_plus_plus(features: Float32Array, gradients: Float32Array) -> Float32Array:
-    """Grad-CAM++ before its ReLU: Σ_k w_k·A_k, w_k = Σ_ij a·ReLU(g), a = g²/(2g² + g³·ΣA), float32 `[h, w]`.
+    """Compute Grad-CAM++ before its ReLU: Σ_k w_k·A_k, w_k = Σ_ij a·ReLU(g), a = g²/(2g² + g³·ΣA), float32 `[h, w]`.
 
     Chattopadhay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional Networks",
-    WACV 2018, arXiv 1710.11063. With Y = exp(score), as there, every derivative of Y is exp(score) times a power of g:
-    the factor cancels in a, and is left out of w, where it only scales the map. A denominator of 0 is taken as 1, and
-    a negative one, which features below 0 can give, is kept: so does the authors' own code
-    (github.com/adityac94/Grad_CAM_plus_plus), whose further division of a by its sum is left out.
+    WACV 2018, arXiv 1710.11063. As in the paper, Y = exp(score), so that every derivative of Y is exp(score) times a
+    power of g. This factor cancels in a; w omits it, because there it only scales the map. As in the authors' code
+    (github.com/adityac94/Grad_CAM_plus_plus), a denominator of 0 is replaced by 1, and a negative one, which negative
+    features can cause, is kept. The division of a by its sum, which that code adds, is omitted.
     """
     a, g = features.astype(np.float64), gradients.astype(np.float64)
     square = g * g
@@ -97,19 +100,19 @@ def gradcam_plus_plus(features: Float32Array, gradients: Float32Array) -> Float3
 
 
 def hirescam(features: Float32Array, gradients: Float32Array) -> Float32Array:
-    """HiResCAM before its ReLU: Σ_k g_k ⊙ A_k, float32 `[h, w]`.
+    """Compute HiResCAM before its ReLU: Σ_k g_k ⊙ A_k, float32 `[h, w]`.
 
     Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks",
-    2020, arXiv 2011.08891. For a head that is linear at the features its sum is the score less the biases.
+    2020, arXiv 2011.08891. For a head that is linear in the features, the map sums to the score minus the biases.
     """
     return _single(np.einsum("hwk,hwk->hw", features, gradients, dtype=np.float64))
 
 
 def xgradcam(features: Float32Array, gradients: Float32Array) -> Float32Array:
-    """XGrad-CAM before its ReLU: Σ_k w_k·A_k, w_k = Σ_ij g·A / Σ_ij A, float32 `[h, w]`.
+    """Compute XGrad-CAM before its ReLU: Σ_k w_k·A_k, w_k = Σ_ij g·A / Σ_ij A, float32 `[h, w]`.
 
-    Fu et al., "Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of CNNs", BMVC 2020,
-    arXiv 2008.02312. A channel that sums to 0 has no such weight, and gets 0: after a ReLU it is 0
+    Fu et al., "Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of CNNs", BMVC 2020, arXiv
+    2008.02312. The weight of a channel that sums to 0 is undefined, and set to 0: after a ReLU such a channel is 0
     everywhere.
     """
     a = features.astype(np.float64)
@@ -119,7 +122,7 @@ def xgradcam(features: Float32Array, gradients: Float32Array) -> Float32Array:
 
 
 def layercam(features: Float32Array, gradients: Float32Array) -> Float32Array:
-    """LayerCAM before its ReLU: Σ_k ReLU(g_k) ⊙ A_k, float32 `[h, w]`.
+    """Compute LayerCAM before its ReLU: Σ_k ReLU(g_k) ⊙ A_k, float32 `[h, w]`.
 
     Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization", IEEE Transactions on Image
     Processing 30 (2021) 5875-5888.
@@ -128,11 +131,11 @@ def layercam(features: Float32Array, gradients: Float32Array) -> Float32Array:
 
 
 def eigencam(features: Float32Array, gradients: Float32Array) -> Float32Array:  # noqa: ARG001  # it needs no gradient
-    """Eigen-CAM before its ReLU: A·v, v the first right-singular vector of A as `[h·w, K]`, float32 `[h, w]`.
+    """Compute Eigen-CAM before its ReLU: A·v, v the first right singular vector of A `[h·w, K]`, float32 `[h, w]`.
 
     Muhammad and Yeasin, "Eigen-CAM: Class Activation Map using Principal Components", IJCNN 2020, arXiv 2008.00299.
-    A is not centred. A singular vector has no sign of its own: it is chosen so that the map and Σ_k A_k
-    have a positive inner product. It shows what the features have most of, whichever class is asked about.
+    A is not centred. The sign of a singular vector is arbitrary; it is chosen so that the inner product of the map and
+    Σ_k A_k is positive. The map shows the dominant component of the features and does not depend on the class.
     """
     height, width, depth = features.shape
     a = features.reshape(height * width, depth).astype(np.float64)
@@ -156,17 +159,17 @@ METHODS: dict[str, Method] = {
 
 
 def cam_method(name: str) -> Method:
-    """The method registered under `name`.
+    """Return the CAM method called `name`.
 
     Raises:
-        UnknownNameError: there is none; the message lists those that there are.
+        UnknownNameError: if there is none; the message lists the available methods.
     """
     if name not in METHODS:
         raise UnknownNameError("method", name, METHODS)
     return METHODS[name]
 
 
-def refuse_unanswerable(
+def check_answerable(
     name: str,
     *,
     class_name: str | None = None,
@@ -174,48 +177,58 @@ def refuse_unanswerable(
     counterfactual: bool = False,
     all_classes: bool = False,
 ) -> None:
-    """See that the method `name` can answer what is asked of it.
+    """Check that the method `name` can answer a question with these parameters.
 
     Raises:
-        UnknownNameError: there is no such method.
-        QuestionError: it has no class, and the question does.
+        UnknownNameError: if there is no such method.
+        QuestionError: if the method is not class-specific but the question is.
     """
     if cam_method(name).class_specific:
         return
-    asked = {
+    parameters = {
         "class": class_name is not None,
         "against": against is not None,
         "counterfactual": counterfactual,
         "all_classes": all_classes,
     }
-    if refused := [parameter for parameter, given in asked.items() if given]:
-        able = ", ".join(other for other, method in METHODS.items() if method.class_specific)
+    if unsupported := [parameter for parameter, given in parameters.items() if given]:
+        available = ", ".join(other for other, method in METHODS.items() if method.class_specific)
         raise QuestionError(
-            f"method {name!r} has no class, so it can't answer {', '.join(map(repr, refused))}; leave that out, or "
-            f"take one of: {able}"
+            f"the method {name!r} is not class-specific and does not support {', '.join(map(repr, unsupported))}; "
+            f"leave that out, or use one of: {available}"
         )
 
 
 def raw_maps(method: Method, features: Float32Array, gradients: Float32Array) -> Float32Array:
-    """The maps of T questions about one image before their ReLU, `[T, h, w]`; `gradients` is `[T, h, w, K]`."""
+    """Return the maps of T questions about one image before their ReLU, `[T, h, w]`; `gradients` is `[T, h, w, K]`."""
     return np.stack([method(features, gradient) for gradient in gradients])
 
 
 def normalise(raw: Float32Array) -> Heatmap:
-    """ReLU, then division by the maximum (not min-max: a weak map must not be stretched into a strong one)."""
+    """Apply the ReLU to a map `[h, w]` and divide it by its maximum.
+
+    This is not min-max normalisation, which would stretch a weak map into a strong one.
+
+    Raises:
+        FloatingPointError: if a value is not finite.
+    """
     values, raw_max = _normalised(raw)
     return Heatmap(values, raw_max)
 
 
 def normalise_together(raw: Float32Array) -> HeatmapSeries:
-    """ReLU, then division of all maps `[T, h, w]` by the one maximum over them."""
+    """Apply the ReLU to maps `[T, h, w]` and divide them by their common maximum.
+
+    Raises:
+        FloatingPointError: if a value is not finite.
+    """
     values, raw_max = _normalised(raw)
     return HeatmapSeries(values, raw_max)
 
 
 def _normalised(raw: Float32Array) -> tuple[Float32Array, float]:
     if not np.isfinite(raw).all():
-        raise FloatingPointError("the map is not finite: the model's features or gradients overflow")
+        raise FloatingPointError("the heatmap is not finite: the features or gradients of the model overflow")
     positive = np.maximum(raw, 0.0)
     raw_max = float(positive.max())
     if raw_max == 0.0:
@@ -224,5 +237,5 @@ def _normalised(raw: Float32Array) -> tuple[Float32Array, float]:
 
 
 def _single(values: _Float64Array) -> Float32Array:
-    with np.errstate(over="ignore"):  # becomes infinite, which `normalise` refuses with its reason
+    with np.errstate(over="ignore"):  # the result is infinite, which `normalise` reports
         return values.astype(np.float32)

@@ -1,9 +1,9 @@
-"""Is a heatmap true to the model? Hide and reveal what it marks, and watch the probability. NumPy and Pillow only.
+"""Faithfulness of a heatmap: how the probability changes when hot cells are hidden or revealed. NumPy and Pillow only.
 
 Deletion and insertion: Petsiuk et al., "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC
 2018, arXiv 1806.07421. Average drop and increase: Chattopadhay et al., "Grad-CAM++", WACV 2018, arXiv 1710.11063.
 
-The network is not called here: `plan` says which images to score, and `judge` reads the answers.
+This module does not call the network: `plan` returns the images to score, and `judge` evaluates their probabilities.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from PIL import Image, ImageFilter
 
 from app.arrays import Float32Array, UInt8Array
 
-# At this level one chance result in twenty is called better; with fewer random maps than 19 none can be.
+# At this level, one random result in twenty is called better. With fewer than 19 random maps, no result can be.
 SIGNIFICANCE = 0.05
 _Ranks = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
 class PerturbationPlan:
-    """Which images are to be scored to judge one heatmap.
+    """The perturbed images whose probabilities judge one heatmap.
 
-    `pixels` and `baseline` are uint8 `[H, W, C]`, the image and what hides it: the image blurred by a Gaussian of
-    standard deviation `sigma` pixels. Of the judged map (first) and the random ones, `ranks` `[1 + R, h, w]` order the
-    cells from the hottest, 0, to the coldest, and `heat` `[1 + R, h, w]` is 0..1. `counts` are how many cells are
-    hidden or revealed at each point of a curve, from none to all.
+    `pixels` is the image, uint8 `[H, W, C]`, and `baseline` the same blurred by a Gaussian with a standard deviation of
+    `sigma` pixels; hidden cells show the baseline. The first of the 1 + R maps is the judged one, the others are
+    random: `ranks` `[1 + R, h, w]` orders the cells from the hottest, 0, to the coldest, and `heat` `[1 + R, h, w]` is
+    in 0..1. `counts` are the numbers of cells that are hidden or revealed at the points of a curve, from none to all.
     """
 
     pixels: UInt8Array
@@ -40,14 +40,15 @@ class PerturbationPlan:
     counts: tuple[int, ...]
 
     def __len__(self) -> int:
-        """How many images there are to score."""
+        """The number of images to score."""
         return cost(len(self.counts) - 1, len(self.ranks) - 1)
 
     def images(self) -> Iterator[UInt8Array]:
-        """The images to score, uint8 `[H, W, C]`, in the order that `judge` expects the answers in.
+        """Yield the images to score, uint8 `[H, W, C]`, in the order in which `judge` expects their probabilities.
 
-        The image, and the image hidden; then for the map and for each random one: with its hottest cells hidden, more
-        at each step; hidden but for its hottest cells, fewer hidden at each step; and shown as far as it is hot.
+        First the image and the baseline. Then, for each map: the image with its hottest cells hidden, more at each
+        step; the baseline with its hottest cells revealed, more at each step; and a blend of both, weighted by the
+        heat.
         """
         yield self.pixels
         yield self.baseline
@@ -57,17 +58,17 @@ class PerturbationPlan:
                 yield np.where(order < count, self.baseline, self.pixels)
             for count in self.counts[1:-1]:
                 yield np.where(order < count, self.pixels, self.baseline)
-            yield self._shown_by(heat)
+            yield self._blended(heat)
 
     def _spread(self, cells: _Ranks) -> _Ranks:
-        """The value of the cell that each pixel's centre lies in, `[H, W, 1]`: cells share the pixels out."""
+        """Return the value of the cell that contains the centre of each pixel, `[H, W, 1]`."""
         (height, width), (rows, columns) = self.pixels.shape[:2], cells.shape
         row = (np.arange(height) * 2 + 1) * rows // (2 * height)
         column = (np.arange(width) * 2 + 1) * columns // (2 * width)
         return cells[row[:, None], column[None, :]][..., None]
 
-    def _shown_by(self, heat: Float32Array) -> UInt8Array:
-        """heat·image + (1 - heat)·baseline, the heat upsampled as an overlay has it."""
+    def _blended(self, heat: Float32Array) -> UInt8Array:
+        """Return heat·image + (1 - heat)·baseline, with the heat upsampled bilinearly as in an overlay."""
         height, width = self.pixels.shape[:2]
         shown = np.asarray(Image.fromarray(heat).resize((width, height), Image.Resampling.BILINEAR))[..., None]
         mixed = shown * self.pixels.astype(np.float32) + (1 - shown) * self.baseline.astype(np.float32)
@@ -76,12 +77,12 @@ class PerturbationPlan:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """How the probability follows one map, or on average several.
+    """The metrics of one map, or the means over several maps.
 
-    `deletion` and `insertion` are the probabilities at each of the plan's fractions, `deletion_area` and
-    `insertion_area` the areas under them, in 0..1: a true map has little of the first and much of the second.
-    `average_drop` is the share of the probability that is lost where only the heat is shown, and `average_increase`
-    whether (of several: how often) it rises.
+    `deletion` and `insertion` are the probabilities at each fraction of the plan, and `deletion_area` and
+    `insertion_area` the areas under these curves, in 0..1. A faithful map has a small deletion area and a large
+    insertion area. `average_drop` is the fraction of the probability that is lost when only the heat is shown.
+    `average_increase` is 1 if the probability rises then and 0 otherwise, or the mean of that over several maps.
     """
 
     deletion: tuple[float, ...]
@@ -93,23 +94,23 @@ class Figures:
 
     @property
     def score(self) -> float:
-        """Insertion area less deletion area, -1..1: what maps are compared by."""
+        """Insertion area minus deletion area, in -1..1; maps are compared by it."""
         return self.insertion_area - self.deletion_area
 
 
 @dataclass(frozen=True, slots=True)
 class Faithfulness:
-    """How far a heatmap is to be believed about the model, beside the same for random maps on the same image.
+    """The metrics of a heatmap, compared with those of random maps on the same image.
 
-    A random map is the heatmap itself somewhere else: shifted by a random number of cells around the grid, and
-    mirrored or not, so that it has the same heat and is as smooth. If where the heat lies meant nothing, the heatmap's
-    score would be one like theirs: `p_better` is the share of scores, its own included, that are as high or higher, and
-    `p_worse` as low or lower (a permutation test; Phipson and Smyth 2010). At 0.05 or less the map is called better, or
-    worse, than random.
+    A random map is the heatmap shifted around the grid by a random number of cells and randomly mirrored, so that it
+    has the same heat and the same smoothness. Under the null hypothesis that the location of the heat is irrelevant,
+    the score of the heatmap is distributed as those of the random maps. `p_better` is the fraction of all scores,
+    including its own, that are at least as high, and `p_worse` the fraction that are at most as high (a permutation
+    test; Phipson and Smyth 2010). If one of them is at most 0.05, the heatmap is called better, or worse, than random.
 
-    `fractions` are the shares of cells at the curves' points, `random` the random maps' means, `random_deviation` the
-    standard deviation of their scores, `sigma` that of the blur in pixels of the network's input, and `images` how many
-    the model had to score.
+    `fractions` are the fractions of cells at the points of the curves, `random` the means over the random maps,
+    `random_deviation` the standard deviation of their scores, `sigma` the standard deviation of the blur in pixels of
+    the network's input, and `images` the number of images that the model scored.
     """
 
     fractions: tuple[float, ...]
@@ -132,30 +133,29 @@ class Faithfulness:
 
 
 def cost(steps: int, random_maps: int) -> int:
-    """How many images a judgement has to score: two, and for the map and each random one two curves and one more."""
+    """Return the number of images to score: two, and for each map two curves and a blend."""
     return 2 + (1 + random_maps) * (2 * (steps - 1) + 1)
 
 
 def plan(pixels: UInt8Array, heatmap: Float32Array, *, steps: int, random_maps: int, seed: int = 0) -> PerturbationPlan:
-    """What to score to judge `heatmap` `[h, w]`, 0..1 and not empty, on the network's input `pixels` `[H, W, C]`.
+    """Plan which images to score to judge `heatmap`. Equal arguments give equal plans.
 
-    Cells of equal heat are taken in a random order, which moves along with the map. The same arguments give the same
-    plan.
+    Cells of equal heat are ranked in random order; a random map keeps that order.
 
     Args:
-        pixels: uint8, what the network saw.
-        heatmap: the map to judge.
-        steps: points of a curve after its first, at least 2.
-        random_maps: to compare with, at least 1; of fewer than 19 no map is called better or worse.
-        seed: of the random maps and of ties.
+        pixels: the input of the network, uint8 `[H, W, C]`.
+        heatmap: the map to judge, `[h, w]` in 0..1, not empty.
+        steps: the number of points of a curve, not counting the first; at least 2.
+        random_maps: the number of random maps, at least 1. With fewer than 19, no map is called better or worse.
+        seed: the seed of the random maps and of the order of equal cells.
 
     Raises:
-        ValueError: too few steps or maps, or an empty heatmap, of which there is nothing to judge.
+        ValueError: if there are too few steps or random maps, or the heatmap is empty.
     """
     if steps < 2 or random_maps < 1:
-        raise ValueError(f"needs at least 2 steps and 1 random map; got {steps} and {random_maps}")
+        raise ValueError(f"at least 2 steps and 1 random map are needed, got {steps} and {random_maps}")
     if not heatmap.any():
-        raise ValueError("the heatmap is empty: there is nothing to judge")
+        raise ValueError("an empty heatmap can't be judged")
     rng = np.random.default_rng(seed)
     ranks = np.empty(heatmap.size, np.intp)
     ranks[np.lexsort((rng.permutation(heatmap.size), -heatmap.ravel()))] = np.arange(heatmap.size)
@@ -180,22 +180,25 @@ def _moved(cells: np.ndarray, shift: tuple[int, int], mirror: tuple[int, ...]) -
 
 
 def _blurred(pixels: UInt8Array, sigma: float) -> UInt8Array:
-    """`pixels` `[H, W, C]` blurred by Pillow's Gaussian (three box blurs); the edges are continued."""
+    """Blur `pixels` `[H, W, C]` by Pillow's Gaussian filter (three box blurs), which extends the edges."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     return np.asarray(image.filter(ImageFilter.GaussianBlur(sigma))).reshape(pixels.shape)
 
 
 def judge(plan: PerturbationPlan, probabilities: Sequence[float] | Float32Array) -> Faithfulness:
-    """What the answers to `plan.images()` say: `probabilities` `[len(plan)]` of the class that was explained.
+    """Judge a heatmap by the probabilities of the images of its plan.
 
-    For a map of what speaks *against* a class, give 1 - p.
+    Args:
+        plan: the plan.
+        probabilities: `[len(plan)]`, the probability of the explained class for each of `plan.images()`. If the map
+            shows the evidence against a class, 1 minus its probability.
 
     Raises:
-        ValueError: there are more or fewer answers than images.
+        ValueError: if the number of probabilities differs from that of the images.
     """
     answers = np.asarray(probabilities, np.float64)
     if answers.shape != (len(plan),):
-        raise ValueError(f"{len(plan)} images were planned; there are answers of shape {answers.shape}")
+        raise ValueError(f"{len(plan)} images were planned, but the probabilities have shape {answers.shape}")
     whole, hidden, steps = float(answers[0]), float(answers[1]), len(plan.counts) - 2
     fractions = np.array(plan.counts) / plan.counts[-1]
     found = [_figures(fractions, whole, hidden, rows, steps) for rows in answers[2:].reshape(len(plan.ranks), -1)]

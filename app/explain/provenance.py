@@ -1,4 +1,4 @@
-"""What an explanation was made from, so that it can be made again and compared."""
+"""Receipts, which record everything that determines an explanation, so that it can be reproduced."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from app.artifact.manifest import Manifest
 from app.artifact.runtimes.base import Library
 from app.imaging.geometry import Fit
 
-# What is loaded to answer; reports and golden cases may change without another answer.
+# The files that are loaded to answer. Reports and golden cases don't affect answers.
 _SAVED_MODEL = ("saved_model.pb", "variables/", "assets/")
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """All that decides an explanation: the same receipt, the same numbers.
+    """Everything that determines an explanation: explanations with equal receipts have equal numbers.
 
-    `image_sha256` is over the image's bytes as they came, `model_sha256` as `model_digest` says. `target` is the vector
-    over the logits, in the order of `classes`, whose score was explained. `library` ran the model.
+    `image_sha256` is the digest of the image file, and `model_sha256` that of the model (see `model_digest`). `target`
+    is the vector over the logits, in the order of `classes`, whose score is explained. `library` ran the model.
     """
 
     image_sha256: str
@@ -38,7 +38,7 @@ class Receipt:
 
 
 def model_digest(manifest: Manifest) -> str:
-    """SHA-256 over the SavedModel's files: of the lines that `sha256sum` prints for them, sorted by path.
+    """Return the SHA-256 of the lines that `sha256sum` prints for the files of the SavedModel, sorted by path.
 
     In a version folder: `sha256sum $(find saved_model.pb variables assets -type f | LC_ALL=C sort) | sha256sum`.
     """
@@ -47,7 +47,7 @@ def model_digest(manifest: Manifest) -> str:
 
 
 def receipt(manifest: Manifest, image: bytes, method: str, target: Sequence[float], library: Library) -> Receipt:
-    """The receipt of an explanation of `image`, the encoded bytes, by `method` for `target`, computed by `library`."""
+    """Create the receipt of an explanation of the file `image` by `method` for `target`, computed by `library`."""
     return Receipt(
         image_sha256=hashlib.sha256(image).hexdigest(),
         model=manifest.name,

@@ -1,4 +1,4 @@
-"""A question about an image, as a target over the logits."""
+"""Questions about an image, expressed as a target vector over the logits."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import numpy as np
 
 from app.arrays import Float32Array
 from app.errors import QuestionError, UnknownNameError
-from app.explain.cams import cam_method, refuse_unanswerable
+from app.explain.cams import cam_method, check_answerable
 
-# Each class more is one more gradient of the features' size in memory, for every image of a batch.
+# Each class needs a gradient of the size of the features, for every image of a batch.
 MAX_CLASS_MAPS = 32
-_ZERO = np.float32(0)  # added, it takes the sign off a negative zero
+_ZERO = np.float32(0)  # adding it turns a negative zero into a positive one
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to explain about an image.
+    """A question about an image: where is the evidence for a class?
 
-    `class_name` None asks for the predicted class; with `against`, why that class and not the other; `counterfactual`,
-    what speaks against it. `all_classes` adds a map for every class; `faithfulness`, how far the map is to be believed.
+    `class_name` is the class, or None for the predicted one. With `against`, the question is why the model prefers the
+    class to that one. `counterfactual` asks for the evidence against the class instead. `all_classes` adds a heatmap
+    for every class, and `faithfulness` the judgement of the heatmap.
 
-    `target` is the one place that says what this means. The other methods follow from it.
+    The method `target` defines the meaning of these fields; the other methods follow from it.
     """
 
     class_name: str | None = None
@@ -34,12 +35,13 @@ class Question:
     faithfulness: bool = False
 
     def check(self, classes: Sequence[str]) -> None:
-        """Check that a model of `classes` can answer it.
+        """Check that a model with these `classes` can answer the question.
 
         Raises:
-            QuestionError: it can't; the subclass `UnknownNameError` for a name that the model does not have.
+            UnknownNameError: if the model has no such class, or there is no such method.
+            QuestionError: if the model or the method can't answer the question.
         """
-        refuse_unanswerable(
+        check_answerable(
             self.method,
             class_name=self.class_name,
             against=self.against,
@@ -50,29 +52,29 @@ class Question:
             if name is not None and name not in classes:
                 raise UnknownNameError("class", name, classes)
         if self.against is not None and self.against == self.class_name:
-            raise QuestionError(f"'class' and 'against' are both {self.against!r}; ask about two classes")
+            raise QuestionError(f"'class' and 'against' are both {self.against!r}; they must be two classes")
         if self.all_classes and len(classes) > MAX_CLASS_MAPS:
             raise QuestionError(
-                f"'all_classes' answers for models of at most {MAX_CLASS_MAPS} classes; this one has {len(classes)}: "
-                "ask for one 'class' at a time"
+                f"'all_classes' supports at most {MAX_CLASS_MAPS} classes, and this model has {len(classes)}; ask for "
+                "one 'class' at a time"
             )
 
-    def explained(self, predicted: str) -> str | None:
-        """The class whose evidence the map shows; None for a method that knows no classes.
+    def explained_class(self, predicted: str) -> str | None:
+        """Return the class that the heatmap explains, or None if the method is not class-specific.
 
         Raises:
-            QuestionError: the predicted class turns out to be the one that it is to be set against.
+            QuestionError: if `against` is the predicted class, and `class_name` is None.
         """
         if self.class_name is None and self.against == predicted:
-            raise QuestionError(f"{self.against!r} is the predicted class itself; say which 'class' to explain")
+            raise QuestionError(f"'against' is {self.against!r}, which is the predicted class; add another 'class'")
         return (self.class_name or predicted) if cam_method(self.method).class_specific else None
 
     def target(self, classes: Sequence[str], predicted: str) -> Float32Array:
-        """The vector over the logits whose score is explained, float32 `[classes]`.
+        """Return the vector over the logits whose score is explained, float32 `[classes]`.
 
-        One-hot of the class, less one-hot of `against`, all times -1 where the question is counterfactual; zeros for a
-        method that knows no classes. This vector is what is differentiated, what the receipt records and what
-        faithfulness judges.
+        It is the one-hot vector of the class, minus that of `against`, times -1 if the question is counterfactual;
+        zeros if the method is not class-specific. The runtime differentiates this vector, the receipt records it, and
+        faithfulness is judged by it.
         """
         if not cam_method(self.method).class_specific:
             return np.zeros(len(classes), np.float32)
@@ -80,11 +82,12 @@ class Question:
         return _ZERO + self._sign * difference
 
     def rows(self, classes: Sequence[str]) -> Float32Array:
-        """What the runtime differentiates, float32 `[T, classes]`; a row of zeros is the predicted class.
+        """Return the vectors for the runtime to differentiate, float32 `[T, classes]`; zeros mean the predicted class.
 
-        For a named class, the target itself. Otherwise nobody knows the predicted class yet: then the rows are the two
-        parts of the target that need no knowledge of it, the predicted class and what it is set against, and
-        `gradient` adds up their gradients. With `all_classes`, one row for every class follows.
+        If `class_name` is given or the method is not class-specific, the first row is the target. Otherwise the target
+        depends on the prediction, which the same pass computes. Then a row of zeros stands for the predicted class, a
+        second row for `against`, if given, and `gradient` adds their gradients. With `all_classes`, one row for every
+        class follows.
         """
         if self.class_name is not None or not cam_method(self.method).class_specific:
             rows = self.target(classes, "")[None]
@@ -92,13 +95,13 @@ class Question:
             rows = _one_hot(classes, None)[None]
         else:
             rows = np.stack([_one_hot(classes, None), -self._sign * _one_hot(classes, self.against)])
-        every = self._sign * np.eye(len(classes), dtype=np.float32)
-        return np.concatenate([rows, every]) if self.all_classes else rows
+        one_each = self._sign * np.eye(len(classes), dtype=np.float32)
+        return np.concatenate([rows, one_each]) if self.all_classes else rows
 
     def gradient(self, gradients: Float32Array) -> Float32Array:
-        """The gradient `[h, w, K]` of the target's score, from those of its `rows` `[T, h, w, K]`.
+        """Return the gradient of the target's score, `[h, w, K]`, from the gradients of its `rows`, `[T, h, w, K]`.
 
-        A gradient is linear in its target, so that those of a sum add up.
+        The gradient is linear in the target, so the gradient of a sum is the sum of the gradients.
         """
         if self.class_name is not None:
             return gradients[0]
@@ -106,14 +109,16 @@ class Question:
         return predicted if self.against is None else predicted + gradients[1]
 
     def class_gradients(self, gradients: Float32Array) -> Float32Array:
-        """The gradients of every class `[classes, h, w, K]`, where `all_classes` asks for them."""
+        """Return the part of `gradients` `[T, h, w, K]` that `all_classes` adds, `[classes, h, w, K]`."""
         return gradients[2 if self.class_name is None and self.against is not None else 1 :]
 
-    def words(self, explained: str | None) -> str:
-        """The question about the class `explained` as a phrase, for people."""
-        contrast = f" against {self.against}" if self.against else ""
-        speaks = "against" if self.counterfactual else "for"
-        return f"{self.method} of what speaks {speaks} {explained or 'no class'}{contrast}"
+    def description(self, explained_class: str | None) -> str:
+        """Describe the question about `explained_class` in a phrase for people."""
+        if explained_class is None:
+            return f"{self.method}, not class-specific"
+        contrast = f" rather than {self.against}" if self.against else ""
+        direction = "against" if self.counterfactual else "for"
+        return f"{self.method} of the evidence {direction} {explained_class}{contrast}"
 
     @property
     def _sign(self) -> np.float32:
@@ -121,10 +126,10 @@ class Question:
 
 
 def target_probability(target: Float32Array, probabilities: Float32Array) -> float:
-    """How probable the answer is that `target` `[classes]` speaks for, 0..1: what a map of its evidence is judged by.
+    """Return the probability, 0..1, by which a heatmap for `target` `[classes]` is judged.
 
-    Of the classes that the target raises, against those that it lowers, where it has both; the probability of the
-    class that it raises, or one less that of the class that it lowers, where it has one.
+    If the target has positive entries only, it is their total probability p; with negative entries only, 1 minus their
+    total q; with both, p / (p + q), or 0.5 if p and q are 0.
     """
     raised, lowered = (float(probabilities[sign * target > 0].sum()) for sign in (1, -1))
     if not (target < 0).any():

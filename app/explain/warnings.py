@@ -1,8 +1,8 @@
-"""Reasons to doubt one answer, read off what it consists of already: no model call is made for them.
+"""Warnings: reasons to doubt an answer, computed without further model calls.
 
-Their thresholds are the model's own, in its manifest, measured on the films that it was trained on. A threshold on heat
-belongs to one CAM method, and to maps for the predicted class: a map that answers another question is held against the
-same threshold, and the detail says what that is.
+The manifest of a model contains their thresholds, which were measured on its training images. A threshold on heat
+applies to one CAM method and was measured on heatmaps for the predicted class. Heatmaps for other questions are
+compared with the same threshold, and the detail says how it was measured.
 """
 
 from __future__ import annotations
@@ -18,32 +18,33 @@ from app.imaging.picture import AnswerWarning, HeaderFacts
 
 
 def border_share(values: Float32Array) -> float:
-    """The share of the heat `[h, w]` that lies in the outermost ring of cells, 0..1; the heat must not be empty."""
+    """Return the fraction of the heat `[h, w]` in the outermost ring of cells, 0..1. The heat must not be all zeros."""
     total = float(values.sum(dtype=np.float64))
     return (total - float(values[1:-1, 1:-1].sum(dtype=np.float64))) / total
 
 
 def diffuseness(values: Float32Array) -> float:
-    """The entropy of the heat `[h, w]`, taken as a distribution over n cells, over its maximum log n.
+    """Return the entropy of the heat `[h, w]` as a distribution over its n cells, divided by its maximum log n.
 
-    0 where all of it is in one cell, 1 where every cell has as much; the heat must not be empty.
+    It is 0 if all heat is in one cell, and 1 if all cells have the same heat. The heat must not be all zeros.
     """
     share = values[values > 0].astype(np.float64) / values.sum(dtype=np.float64)
     return float(-(share * np.log(share)).sum() / np.log(values.size)) if values.size > 1 else 0.0
 
 
 def margin(probabilities: Sequence[float] | Float32Array) -> float | None:
-    """The difference between the two best probabilities, or None where there is one class."""
+    """Return the difference between the two highest probabilities, or None if there is only one class."""
     best = np.sort(np.asarray(probabilities, np.float64))[-2:]
     return float(best[1] - best[0]) if len(best) == 2 else None
 
 
 def header_warnings(facts: HeaderFacts, expectation: Expectation) -> tuple[AnswerWarning, ...]:
-    """What in a DICOM header contradicts the kind of image that the model was made for; a missing element does not.
+    """Return warnings about elements of a DICOM header that contradict what the model expects.
 
-    The codes are `unexpected_modality`, `unexpected_body_part` and `unexpected_view`.
+    The codes are `unexpected_modality`, `unexpected_body_part` and `unexpected_view`. A missing element contradicts
+    nothing.
     """
-    said = (
+    elements = (
         ("modality", facts.modality, expectation.modality),
         ("body part", facts.body_part, expectation.body_part),
         ("view", facts.view, expectation.view),
@@ -51,9 +52,9 @@ def header_warnings(facts: HeaderFacts, expectation: Expectation) -> tuple[Answe
     return tuple(
         AnswerWarning(
             f"unexpected_{name.replace(' ', '_')}",
-            f"by its header the image has another {name} than the model was made for: {', '.join(expected)}",
+            f"by its header, the image has another {name} than the model expects: {', '.join(expected)}",
         )
-        for name, found, expected in said
+        for name, found, expected in elements
         if found is not None and expected and found not in expected
     )
 
@@ -61,22 +62,24 @@ def header_warnings(facts: HeaderFacts, expectation: Expectation) -> tuple[Answe
 def prediction_warnings(
     manifest: Manifest, probabilities: Sequence[float], novelty: float
 ) -> tuple[AnswerWarning, ...]:
-    """What there is to say against a prediction: `novel_image`, `low_margin`.
+    """Return warnings about a prediction, with the codes `novel_image` and `low_margin`.
 
     Args:
-        manifest: the model's; a threshold that it lacks gives no warning.
-        probabilities: `[classes]`.
-        novelty: the model's novelty score of the image.
+        manifest: the manifest of the model. Without a threshold there is no warning.
+        probabilities: the probabilities of the classes, `[classes]`.
+        novelty: the novelty score of the image.
     """
     found = (_novel_image(manifest, novelty), _low_margin(manifest.cautions, probabilities))
     return tuple(warning for warning in found if warning is not None)
 
 
 def heatmap_warnings(manifest: Manifest, method: str, heatmap: Heatmap) -> tuple[AnswerWarning, ...]:
-    """What there is to say against a heatmap that `method` has made: `empty_heatmap`, `border_heat`, `diffuse_heat`."""
+    """Return warnings about a heatmap by `method`, with the codes `empty_heatmap`, `border_heat` and `diffuse_heat`."""
     spec = manifest.cautions
     if heatmap.empty:
-        return (AnswerWarning("empty_heatmap", "no part of the image speaks for what was asked; there is no heat"),)
+        return (
+            AnswerWarning("empty_heatmap", "the heatmap is empty: no part of the image is evidence for the question"),
+        )
     if spec is None or method not in spec.heat:
         return ()
     return tuple(warning for warning in _heat(spec, method, heatmap.values) if warning is not None)
@@ -87,26 +90,26 @@ def _novel_image(manifest: Manifest, novelty: float) -> AnswerWarning | None:
         return None
     return AnswerWarning(
         "novel_image",
-        f"the image is unlike what the model was trained on: novelty {novelty:.3g}, threshold "
+        f"the image is unlike the training images: its novelty is {novelty:.3g}, above the threshold of "
         f"{manifest.novelty.threshold:.3g}",
     )
 
 
 def _heat(spec: WarningThresholds, method: str, values: Float32Array) -> list[AnswerWarning | None]:
     limits, share, spread = spec.heat[method], border_share(values), diffuseness(values)
-    usual = f"of the training films' {method} maps for their predicted class"
+    usual = f"of the training films' {method} heatmaps for the predicted class"
     return [
         AnswerWarning(
             "border_heat",
-            f"{share:.0%} of the heat lies in the outer ring of cells; in {spec.quantile:.0%} {usual} it is at most "
+            f"{share:.0%} of the heat is in the outermost ring of cells; in {spec.quantile:.0%} {usual} it is at most "
             f"{limits.border_heat:.0%}",
         )
         if share > limits.border_heat
         else None,
         AnswerWarning(
             "diffuse_heat",
-            f"the heat is spread out: its entropy is {spread:.3f} of the highest possible; in {spec.quantile:.0%} "
-            f"{usual} it is at most {limits.diffuse_heat:.3f}",
+            f"the heat is spread out: its entropy is {spread:.3f} of the maximum; in {spec.quantile:.0%} {usual} it is "
+            f"at most {limits.diffuse_heat:.3f}",
         )
         if spread > limits.diffuse_heat
         else None,
@@ -119,6 +122,6 @@ def _low_margin(spec: WarningThresholds | None, probabilities: Sequence[float]) 
         return None
     return AnswerWarning(
         "low_margin",
-        f"the two best classes are {found:.3f} apart; for {spec.quantile:.0%} of the training films they are at least "
-        f"{spec.low_margin:.3f} apart",
+        f"the probabilities of the two best classes are only {found:.3f} apart; for {spec.quantile:.0%} of the "
+        f"training films they are at least {spec.low_margin:.3f} apart",
     )

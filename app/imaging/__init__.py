@@ -1,1 +1,1 @@
-"""Image files to pixels, and pixels with a heatmap to pictures."""
+"""Image files: decoding, overlays and encoding."""

@@ -1,4 +1,4 @@
-"""Deep values to the 8 bits of a screen, and whether contrast is left there."""
+"""Scaling of deep pixel values to 8 bits, and the check that contrast is left."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from app.imaging.picture import AnswerWarning
 
 LOW_CONTRAST = AnswerWarning(
     "low_contrast",
-    "the image is shown almost without contrast, although its stored values have some: the window, table or range that "
-    "its file gives doesn't fit them",
+    "the decoded image has almost no contrast although its stored values have some; the window, table or range in the "
+    "file does not fit the pixels",
 )
 _BAND = 256
 _LEVELS = 16
@@ -19,9 +19,9 @@ _IGNORED = 0.05  # of the pixels, at either end
 
 
 def scaled(values: np.ndarray, top: int) -> UInt8Array:
-    """Unsigned values `[H, W]` or `[H, W, 3]` of 0..`top` as 0..255, rounded.
+    """Scale unsigned values `[H, W]` or `[H, W, 3]` from 0..`top` to 0..255, rounded.
 
-    A band of rows at a time: whole temporaries would cost twenty bytes a pixel.
+    The function processes bands of rows, because temporary arrays of the whole image would take 20 bytes per pixel.
     """
     pixels = np.empty(values.shape, np.uint8)
     for start in range(0, len(values), _BAND):
@@ -31,7 +31,7 @@ def scaled(values: np.ndarray, top: int) -> UInt8Array:
 
 
 def occurrences(pixels: np.ndarray) -> npt.NDArray[np.int64]:
-    """How often each bit pattern occurs in uint8 or uint16 `pixels`, `[256]` or `[65536]`."""
+    """Count each bit pattern in uint8 or uint16 `pixels`: int64 `[256]` or `[65536]`."""
     found = np.zeros(np.iinfo(pixels.dtype).max + 1, np.int64)
     for start in range(0, len(pixels), _BAND):
         found += np.bincount(pixels[start : start + _BAND].ravel(), minlength=len(found))
@@ -39,10 +39,10 @@ def occurrences(pixels: np.ndarray) -> npt.NDArray[np.int64]:
 
 
 def contrast_is_lost(counts: npt.NDArray[np.int64], stored: np.ndarray, shown: np.ndarray) -> bool:
-    """Whether what is `shown` (0..255) lacks the contrast that `stored` values have; `counts` pixels have each pair.
+    """Return whether `shown` values (0..255) lack the contrast of the `stored` ones; `counts` pixels have each pair.
 
-    Contrast is 16 levels or more in the middle 90 % of the pixels. What is shown may lack it by its range, or, like a
-    threshold, by the number of its levels.
+    An image has contrast if the middle 90 % of its pixels cover 16 levels or more. The shown values can lack it by
+    their range or, behind a threshold, by the number of different levels.
     """
     (stored_range, stored_levels), (shown_range, shown_levels) = (_contrast(counts, of) for of in (stored, shown))
     by_range = shown_range < _LEVELS <= stored_range
@@ -50,7 +50,7 @@ def contrast_is_lost(counts: npt.NDArray[np.int64], stored: np.ndarray, shown: n
 
 
 def warn_if_lost(values: np.ndarray, pixels: UInt8Array) -> tuple[AnswerWarning, ...]:
-    """`LOW_CONTRAST` where 8-bit `pixels`, made from uint16 `values` of the same shape by a scale, have lost theirs."""
+    """Return `LOW_CONTRAST` if 8-bit `pixels` have lost the contrast of the uint16 `values` they were scaled from."""
     counts = occurrences(values)
     present = np.flatnonzero(counts)
     shown = np.zeros(len(counts), np.int64)
@@ -60,7 +60,7 @@ def warn_if_lost(values: np.ndarray, pixels: UInt8Array) -> tuple[AnswerWarning,
 
 
 def _contrast(counts: npt.NDArray[np.int64], values: np.ndarray) -> tuple[float, int]:
-    """The range of the values of the middle 90 % of the pixels, and how many different ones there are."""
+    """Return the range of the values in the middle 90 % of the pixels, and the number of different values."""
     distinct, place = np.unique(values, return_inverse=True)
     each = np.bincount(place, weights=counts, minlength=len(distinct))
     after = np.cumsum(each)

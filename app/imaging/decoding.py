@@ -1,4 +1,4 @@
-"""Bytes to pixels, and pixels to what the network takes. Training and serving call these same functions."""
+"""Decoding of image files, and their conversion to the network's input. Training and serving share this code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from app.imaging.picture import FIRST_FRAME, AnswerWarning, Picture
 from app.imaging.png import needed_chunks
 from app.imaging.tiff import decode_page, first_tiff_page
 
-# Pillow's own limit is one global for the process and ends in a warning; `decode` checks the caller's, before decoding.
+# Pillow's own limit is global and only issues a warning. `decode` checks the limit of its caller before decoding.
 Image.MAX_IMAGE_PIXELS = None
 
 _TURNS = {
@@ -34,8 +34,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Pillow reports damage by whatever its parser stumbles on, and documents no common root; this is the list that its
-# decoders raise.
+# Pillow's decoders raise many kinds of exceptions for damaged files, and document no common base class. This list is
+# what they raise.
 _DAMAGE = (
     OSError,
     SyntaxError,
@@ -50,38 +50,40 @@ _DAMAGE = (
 )
 _RANGE_UNUSED = AnswerWarning(
     "range_unused",
-    "the values fill less than a sixteenth of their 16 bits, so the film came out nearly black: scale them to 0..65535",
+    "the pixels use less than a sixteenth of their 16-bit range, so the image is nearly black; scale them to 0..65535",
 )
 
 
 def decode(image: EncodedImage, *, max_pixels: int, frame: int | None = None) -> Picture:
-    """Decode an image file to 8-bit pixels, upright.
+    """Decode an image file to an upright image with 8 bits per channel.
 
-    More than 8 bits are scaled by their range (of 16 bits 65535 becomes 255, of 12 bits 4095); an alpha channel is
-    dropped; of several frames the first is taken, and a warning says so. DICOM is shown as its header says
-    (`app.imaging.dicom.presentation`).
+    More than 8 bits are scaled from their full range (65535 of 16 bits becomes 255, and 4095 of 12 bits). An alpha
+    channel is dropped. Of several frames only the first is decoded, with a warning. DICOM pixels are displayed as their
+    header specifies (`app.imaging.dicom.presentation`).
 
     Args:
-        image: the whole file.
-        max_pixels: how many pixels the image, or one frame of it, may have.
-        frame: which frame of a DICOM object, from 1; None where there is only one.
+        image: the image file.
+        max_pixels: the largest number of pixels of the image, or of one frame.
+        frame: the frame of a DICOM object, counted from 1; None if it has only one.
 
     Raises:
-        UnsupportedImageError: the pixels are of a kind that has no known range.
-        ImageTooLargeError: the header announces more than `max_pixels` pixels; nothing is decoded then.
-        QuestionError: there is no such `frame`, or a DICOM object has several and `frame` is None.
-        CorruptImageError: the image is truncated, damaged or has no pixels.
+        UnsupportedImageError: if the range of the pixel values is unknown.
+        ImageTooLargeError: if the header declares more than `max_pixels` pixels; nothing is decoded then.
+        QuestionError: if `frame` does not exist, or is None for a DICOM object with several frames.
+        CorruptImageError: if the image is truncated or damaged, or has no pixels.
     """
     data, name = image.data, image.format
     if name == "DICOM":
         return decode_dicom(data, max_pixels=max_pixels, frame=frame)
     if frame not in (None, 1):
-        raise QuestionError(f"there is no frame {frame} to choose: frames of {name} images can't be chosen")
+        raise QuestionError(
+            f"there is no frame {frame} to choose: 'frame' applies to DICOM objects, and this is a {name} image"
+        )
     if name in _OWN:
         return _OWN[name](data, max_pixels)
     several = False
     if name == "WEBP":
-        check_size(*webp_size(data), max_pixels)  # Pillow would make the canvas before it tells its size
+        check_size(*webp_size(data), max_pixels)  # Pillow allocates the canvas before it reports the size
     elif name == "GIF":
         data, several = first_gif_frame(data)
     elif name == "PNG":
@@ -90,7 +92,7 @@ def decode(image: EncodedImage, *, max_pixels: int, frame: int | None = None) ->
 
 
 def _decode_jpeg(data: bytes, max_pixels: int) -> Picture:
-    """Pillow reads 8 bits with losses, imagecodecs everything else."""
+    """Decode a JPEG: lossy with 8 bits by Pillow, everything else by imagecodecs."""
     header = jpeg_frame(data)
     if header.precision == 8 and not header.lossless:
         return _by_pillow(data, "JPEG", max_pixels)
@@ -108,7 +110,7 @@ def _decode_tiff(data: bytes, max_pixels: int) -> Picture:
     return _deep(decode_page(data, page), page.bits, "TIFF", page.orientation, warnings)
 
 
-# The kinds that Pillow has no decoder for, or not for all of them.
+# Formats that Pillow can't decode, or only in part.
 _OWN: dict[str, Callable[[bytes, int], Picture]] = {
     "JPEG": _decode_jpeg,
     "JPEG 2000": decode_jpeg2000,
@@ -123,7 +125,7 @@ def _by_pillow(data: bytes, name: str, max_pixels: int, *, several: bool = False
             check_size(*image.size, max_pixels)
             animated = name in ("AVIF", "WEBP") and getattr(image, "is_animated", False)
             warnings = (FIRST_FRAME,) if several or animated else ()
-            # A TIFF's own orientation Pillow applies itself.
+            # Pillow itself applies the orientation tag of a TIFF.
             turn = exif_orientation(image.info.get("exif", b""))
             if image.mode.startswith("I;16"):
                 return _deep(np.asarray(image), 16, name, turn, warnings)
@@ -135,9 +137,9 @@ def _by_pillow(data: bytes, name: str, max_pixels: int, *, several: bool = False
 def _deep(
     values: np.ndarray, bits: int, name: str, orientation: int | None, warnings: tuple[AnswerWarning, ...] = ()
 ) -> Picture:
-    """The picture of unsigned values of `bits` bits, `[H, W]` or `[H, W, 3]`."""
+    """Make a picture from unsigned values with `bits` bits, `[H, W]` or `[H, W, 3]`."""
     pixels = scaled(values, 2**bits - 1)
-    if bits == 16 and 0 < int(values.max()) < 2**12:  # as those of an unscaled film
+    if bits == 16 and 0 < int(values.max()) < 2**12:  # like those of an unscaled radiograph
         warnings = (*warnings, _RANGE_UNUSED)
     elif values.ndim == 2 and values.dtype == np.uint16:
         warnings = (*warnings, *warn_if_lost(values, pixels))
@@ -145,22 +147,22 @@ def _deep(
 
 
 def _turned(pixels: Image.Image, orientation: int | None) -> Image.Image:
-    """`pixels` turned as an EXIF or TIFF orientation of 1 to 8 says."""
+    """Turn `pixels` by an EXIF or TIFF orientation from 1 to 8."""
     turn = _TURNS.get(orientation or 1)
     return pixels if turn is None else pixels.transpose(turn)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
-        raise UnsupportedImageError(f"{image.format} pixels of 32 bits have no known range; send 8 or 16 bits")
+        raise UnsupportedImageError(f"the range of 32-bit {image.format} pixels is unknown; send 8 or 16 bits")
     return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
 
 
 def to_input(picture: Picture, *, width: int, height: int, channels: int, fit: Fit) -> UInt8Array:
-    """Resize `picture` to what the network takes: uint8 `[height, width, channels]`, 0..255.
+    """Convert `picture` to the input of the network: uint8 `[height, width, channels]`, 0..255.
 
-    Antialiased bilinear (Pillow's, whose support grows with the reduction), the region as `seen_region` says, padding
-    black; one channel is ITU-R 601 luma.
+    `seen_region` defines the visible region; padding is black. Resampling is antialiased bilinear (Pillow's, whose
+    support grows with the scale of reduction). A single channel is ITU-R 601 luma.
     """
     image = picture.image.convert("L") if channels == 1 else picture.image
     region = seen_region(picture.width, picture.height, width, height, fit)
@@ -170,7 +172,7 @@ def to_input(picture: Picture, *, width: int, height: int, channels: int, fit: F
         resized = Image.new(image.mode, (width, height))
         resized.paste(image.resize(inner, Image.Resampling.BILINEAR), (round(-region.left * x), round(-region.top * y)))
     else:
-        # Cropped first: the `box` of `resize` lets the filter reach over the box's edge, to what must not be seen.
+        # Crop first: with the `box` argument of `resize`, the filter would include pixels outside the box.
         box = (int(region.left), int(region.top), int(region.right), int(region.bottom))
         resized = image.crop(box).resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(resized.convert("L" if channels == 1 else "RGB"))

@@ -1,4 +1,4 @@
-"""Encoders: a picture as PNG, JPEG or WebP, a heatmap as a NumPy file."""
+"""Encoders for pictures (PNG, JPEG, WebP) and heatmaps (NumPy files)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UP = 2
 
 @dataclass(frozen=True, slots=True)
 class EncodedPicture:
-    """A picture as a file: its `media_type` as in HTTP, its size in pixels, and the file's `data`."""
+    """A picture file: its `media_type`, its size in pixels, and its `data`."""
 
     media_type: str
     width: int
@@ -28,22 +28,23 @@ class EncodedPicture:
 
 
 def encode_picture(picture: Image.Image, format_name: str) -> EncodedPicture:
-    """`picture`, of mode `RGB`, in the format of that name, one of `PICTURE_FORMATS`."""
+    """Encode `picture`, mode `RGB`, in a format of `PICTURE_FORMATS`."""
     return EncodedPicture(f"image/{format_name}", *picture.size, _ENCODERS[format_name](picture))
 
 
 def png(pixels: UInt8Array) -> bytes:
-    """`pixels` uint8 `[H, W, 3]`, RGB, as a PNG file (W3C, "Portable Network Graphics", third edition).
+    """Encode RGB `pixels` uint8 `[H, W, 3]` as PNG (W3C, "Portable Network Graphics", third edition).
 
-    Every row has the filter Up, and Intel's ISA-L compresses: on a 1024² overlay a twelfth of the time that Pillow
-    takes, which tries five filters a row, at about the same size (docs/performance.md).
+    The function uses the filter Up for every row and compresses with Intel's ISA-L. For an overlay of 1024² pixels it
+    takes a twelfth of the time of Pillow, which tries five filters per row, at about the same size
+    (docs/performance.md).
     """
     height, width, _ = pixels.shape
     rows = pixels.reshape(height, width * 3)
     filtered = np.empty((height, 1 + width * 3), np.uint8)
     filtered[:, 0] = _UP
     filtered[0, 1:] = rows[0]
-    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])  # modulo 256, as the standard has it
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])  # modulo 256, as the standard requires
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB, deflate, filters, not interlaced
     return b"".join(
         (
@@ -60,10 +61,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def npy(heatmap: Float32Array) -> bytes:
-    """`heatmap` `[h, w]` as `application/x-npy`: NumPy's format 1.0 (NEP 1).
-
-    Little-endian float32, row by row, no pickle.
-    """
+    """Encode `heatmap` `[h, w]` as `application/x-npy`: NumPy's format 1.0 (NEP 1), float32, little-endian, C order."""
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, np.ascontiguousarray(heatmap, "<f4"), version=(1, 0), allow_pickle=False)
     return buffer.getvalue()

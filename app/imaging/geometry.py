@@ -1,4 +1,4 @@
-"""Which part of an image the network sees, and where that part lies in the image."""
+"""The region of an image that the network sees."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Fit = Literal["squash", "crop", "pad"]
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A box in pixel coordinates of the original image (edges, not centres).
+    """A box in pixel coordinates of the original image, whose integers are pixel edges.
 
-    It may reach outside the image where the network saw padding. Cell (i, j) of a `[h, w]` grid laid over it has its
-    centre at `(left + (j + ½)·width / w, top + (i + ½)·height / h)`.
+    It extends beyond the image if the input has padding. In a `[h, w]` grid over the region, the centre of cell (i, j)
+    is `(left + (j + ½)·width / w, top + (i + ½)·height / h)`.
     """
 
     left: float
@@ -30,16 +30,16 @@ class Region:
         return self.bottom - self.top
 
     def scaled(self, x: float, y: float) -> Region:
-        """The same part of an image that was resized by the factors `x` and `y`."""
+        """Return the same region of an image that is resized by the factors `x` and `y`."""
         return Region(self.left * x, self.top * y, self.right * x, self.bottom * y)
 
 
 def seen_region(width: int, height: int, input_width: int, input_height: int, fit: Fit) -> Region:
-    """The region of a `width` x `height` image that fills an input of `input_width` x `input_height`.
+    """Return the region of a `width` x `height` image that fills an input of `input_width` x `input_height`.
 
-    `squash` takes the whole image and ignores its aspect; `crop` the largest centred box of the input's aspect, in
-    whole pixels; `pad` a centred box of the input's aspect that holds the whole image, in whole pixels of the
-    input.
+    `squash` is the whole image, whatever its aspect ratio. `crop` is the largest centred box with the aspect ratio of
+    the input, in whole pixels of the image. `pad` is the smallest centred box with that aspect ratio that contains the
+    whole image, in whole pixels of the input.
     """
     if fit == "squash":
         return Region(0, 0, width, height)
@@ -48,7 +48,7 @@ def seen_region(width: int, height: int, input_width: int, input_height: int, fi
         box_height = max(1, min(height, round(width * input_height / input_width)))
         x, y = (width - box_width) // 2, (height - box_height) // 2
         return Region(x, y, x + box_width, y + box_height)
-    # In whole pixels of the input, as the resized image lies in it.
+    # The size of the resized image inside the input, in whole pixels.
     if width * input_height > height * input_width:
         inner_width, inner_height = input_width, max(1, round(height * input_width / width))
     else:

@@ -1,7 +1,7 @@
-"""What an encoded image announces before any of it is decoded: its kind, its size, and what its structure would cost.
+"""Headers of image files: identifies the format, and limits the cost of decoding before it starts.
 
-A decoder trusts its input: a few bytes may promise a canvas of gigabytes, a table of millions of notes, or thousands
-of passes. Each such promise is read here first, in a number of steps that is bounded.
+Decoders trust their input: a few bytes can declare a canvas of gigabytes, millions of metadata entries or thousands of
+passes. This module checks such declarations first, in a bounded number of steps.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from PIL import features
 
 from app.errors import CorruptImageError, ImageTooLargeError, NoImageError, UnsupportedImageError
 
-# What is read here: the last three only where the installed libraries were built with their decoders.
+# Formats whose decoders are optional parts of Pillow and imagecodecs.
 _OPTIONAL = {
     "AVIF": features.check("avif"),
     "JPEG XL": bool(JPEGXL.available),
@@ -40,7 +40,7 @@ _MAGIC = {
     b"\xff\x0a": "JPEG XL",
     b"\x00\x00\x00\x0cJXL \r\n\x87\n": "JPEG XL",
 }
-# Value representations that the first element of a data set can have (DICOM PS3.6: groups 0002 and 0008).
+# Value representations of the possible first elements of a data set (DICOM PS3.6, groups 0002 and 0008).
 _FIRST_VRS = (b"UL", b"OB", b"UI", b"CS", b"DA", b"TM", b"LO", b"SH")
 
 _MAX_BRANDS = 128
@@ -50,30 +50,30 @@ _MAX_GIF_SECTIONS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """An image file: all its bytes, and its format, one of `FORMATS`."""
+    """An image file: its bytes, and its format, one of `FORMATS`."""
 
     data: bytes
     format: str
 
 
 def identify(data: bytes) -> EncodedImage:
-    """`data` as an image file of the format that its first bytes announce; whether it is intact is not known yet.
+    """Identify the format of an image file by its first bytes. The rest of the file is not checked.
 
     Raises:
-        NoImageError: `data` is empty.
-        UnsupportedImageError: the first bytes announce no supported format.
+        NoImageError: if `data` is empty.
+        UnsupportedImageError: if the first bytes are not those of a supported format.
     """
     if not data:
-        raise NoImageError("the request holds no image: it is empty")
+        raise NoImageError("the request contains no image: the file is empty")
     name = sniff(data)
     if name is None:
-        raise UnsupportedImageError(f"not an image of a supported format; send one of {', '.join(FORMATS)}")
+        raise UnsupportedImageError(f"the file is not an image of a supported format; send one of {', '.join(FORMATS)}")
     return EncodedImage(data, name)
 
 
 def sniff(data: bytes) -> str | None:
-    """The image format that the first bytes announce (one of `FORMATS`), or None."""
-    # First, because the 128 bytes before it may hold anything, a TIFF's magic too (DICOM PS3.10, 7.1).
+    """Return the image format of the first bytes, one of `FORMATS`, or None."""
+    # DICOM comes first: its preamble of 128 bytes may be a valid TIFF header (DICOM PS3.10, 7.1).
     if data[128:132] == b"DICM":
         return "DICOM"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -87,7 +87,7 @@ def sniff(data: bytes) -> str | None:
 
 
 def _is_avif(start: bytes) -> bool:
-    """Whether a file type box of ISO/IEC 14496-12 names AVIF, first or among the brands that it is compatible with."""
+    """Return whether a file type box (ISO/IEC 14496-12) names AVIF as the major or a compatible brand."""
     if start[4:8] != b"ftyp":
         return False
     brands = start[8 : int.from_bytes(start[:4], "big")]
@@ -95,7 +95,7 @@ def _is_avif(start: bytes) -> bool:
 
 
 def _is_bare_dicom(start: bytes) -> bool:
-    """Whether `start` is the first element of group 0002 or 0008, as a file without its preamble begins."""
+    """Return whether `start` begins an element of group 0002 or 0008, as in a DICOM file without preamble."""
     if len(start) < 8:
         return False
     for order in "<>":
@@ -106,11 +106,11 @@ def _is_bare_dicom(start: bytes) -> bool:
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Refuse an image without pixels, or with too many.
+    """Check the size of an image, in pixels.
 
     Raises:
-        CorruptImageError: a side is shorter than a pixel.
-        ImageTooLargeError: more than `max_pixels`.
+        CorruptImageError: if the width or the height is less than 1.
+        ImageTooLargeError: if the image has more than `max_pixels` pixels.
     """
     if width < 1 or height < 1:
         raise CorruptImageError(f"the image has no pixels: {width} x {height}")
@@ -121,7 +121,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height by the first chunk's header (RFC 9649, section 2)."""
+    """Return width and height from the header of the first chunk (RFC 9649, section 2)."""
     header = data[20:30].ljust(10, b"\0")
     if data[12:16] == b"VP8X":
         return 1 + int.from_bytes(header[4:7], "little"), 1 + int.from_bytes(header[7:10], "little")
@@ -132,12 +132,12 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 
 def first_gif_frame(data: bytes) -> tuple[bytes, bool]:
-    """`data` cut after the first picture, and whether more follow (GIF 89a, sections 17 to 27).
+    """Return the GIF in `data` with its first frame only, and whether it has more (GIF 89a, sections 17 to 27).
 
-    Comments before the picture are left out: Pillow joins them block by block, which costs their square.
+    Comments before the frame are dropped, because Pillow joins their blocks in quadratic time.
 
     Raises:
-        CorruptImageError: it ends before a picture does, or has an absurd number of blocks.
+        CorruptImageError: if the first frame is incomplete, or if there are too many blocks.
     """
     if len(data) < 13:
         raise damaged("GIF")
@@ -147,7 +147,7 @@ def first_gif_frame(data: bytes) -> tuple[bytes, bool]:
         kind = data[at : at + 1]
         if kind == b"\x21":
             end = _after_gif_blocks(data, at + 2)
-            if not found and data[at + 1 : at + 2] == b"\xf9":  # graphic control: the transparent colour
+            if not found and data[at + 1 : at + 2] == b"\xf9":  # graphic control extension: the transparent colour
                 kept.append(data[at:end])
         elif kind == b"\x2c" and not found and at + 10 < len(data):
             end = _after_gif_blocks(data, at + 11 + _gif_palette(data[at + 9]))
@@ -162,17 +162,17 @@ def first_gif_frame(data: bytes) -> tuple[bytes, bool]:
 
 
 def damaged(name: str) -> CorruptImageError:
-    """The error for an image of the format `name` whose decoder found it damaged."""
+    """Return the error for an image of the format `name` that its decoder can't decode."""
     return CorruptImageError(f"the {name} image can't be decoded: it is truncated or damaged")
 
 
 def _gif_palette(flags: int) -> int:
-    """Bytes of the palette that `flags` announce."""
+    """Return the size of the palette that `flags` declare, in bytes."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def _after_gif_blocks(data: bytes, at: int) -> int:
-    """Where the chain of sub-blocks that begins at `at` has ended; the data's end where it is cut short."""
+    """Return the end of the chain of sub-blocks at `at`; the length of `data` if it is truncated."""
     for _ in range(_MAX_GIF_BLOCKS):
         if at >= len(data) or data[at] == 0:
             return min(at + 1, len(data))

@@ -1,7 +1,7 @@
-"""JPEG streams (ITU-T T.81): what they announce, and the processes that Pillow has no decoder for.
+"""JPEG streams (ITU-T T.81): their headers, and a decoder for those that Pillow can't decode.
 
-imagecodecs carries libjpeg-turbo 3, which reads 12-bit and lossless JPEG (processes 4 and 14); the other decoders of
-these are licensed under the GPL, or are GDCM's.
+imagecodecs includes libjpeg-turbo 3, which decodes 12-bit and lossless JPEG (processes 4 and 14). The other decoders
+are under the GPL, or part of GDCM.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from imagecodecs import Jpeg8Error, jpeg8_decode
 
 from app.errors import CorruptImageError, UnsupportedImageError
 
-# A progressive JPEG has about ten scans, each of which costs a pass over all pixels; thousands are an attack.
+# A progressive JPEG has about ten scans, and each is a pass over all pixels; thousands are an attack.
 _MAX_SCANS = 100
 _MAX_SEGMENTS = 10_000
 _MAX_FILL = 1024
 _EXIF_ORIENTATION = 0x0112
 _SCAN, _END, _APP0, _APP1, _APP14 = 0xDA, 0xD9, 0xE0, 0xE1, 0xEE
-# Within a scan FF is data, where stuffing or a restart follows (T.81, B.1.1.5), or a byte below 80 (JPEG-LS, T.87).
+# In a scan, FF before a stuffing byte, a restart (T.81, B.1.1.5) or a byte below 80 (JPEG-LS, T.87) is no marker.
 _MARKER_AFTER_SCAN = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 
 
 @dataclass(frozen=True, slots=True)
 class JpegFrame:
-    """A JPEG's frame header (ITU-T T.81, B.2.2): `marker` tells the process, `precision` is in bits a sample.
+    """The frame header of a JPEG (ITU-T T.81, B.2.2): `marker` is the process, `precision` the bits per sample.
 
-    `exif` is the EXIF block, empty where there is none; `colour` is `RGB` or `YBR` where the stream says so itself,
-    else empty; `complete` tells whether an end of image follows the scans: what lies behind it is no part of the image.
+    `exif` is the EXIF block, or empty. `colour` is `RGB` or `YBR` if the stream specifies it, else empty. `complete`
+    tells whether the stream has an end-of-image marker; data after that marker do not belong to the image.
     """
 
     marker: int
@@ -50,10 +50,10 @@ class JpegFrame:
 
 
 def jpeg_frame(data: bytes) -> JpegFrame:
-    """The frame header of a JPEG or JPEG-LS stream, and what its other segments add.
+    """Read the frame header of a JPEG or JPEG-LS stream, and its other segments up to the end of the image.
 
     Raises:
-        CorruptImageError: it has none before its first scan, or an absurd number of segments or scans.
+        CorruptImageError: if there is none before the first scan, or if there are too many segments or scans.
     """
     header, kind, exif, complete = b"", 0, b"", False
     said: dict[str, str] = {}
@@ -73,17 +73,17 @@ def jpeg_frame(data: bytes) -> JpegFrame:
     if not header:
         raise CorruptImageError("the JPEG image can't be decoded: it has no frame header")
     precision, height, width, components = struct.unpack(">BHHB", header[:6])
-    # The order of libjpeg's own guesses (jdapimin.c); names of components are looked at before a mere JFIF.
+    # As in libjpeg (jdapimin.c), except that component names take precedence over JFIF.
     names = "RGB" if header[6:15:3].upper() == b"RGB" else ""
     colour = said.get("Adobe") or names or said.get("JFIF", "")
     return JpegFrame(kind, precision, height, width, components, exif, colour if components == 3 else "", complete)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The marker and the body of each segment, up to the end of image; the coded data of scans are stepped over.
+    """Yield the marker and the body of each segment up to the end of the image; skip the coded data of scans.
 
     Raises:
-        CorruptImageError: there are too many of them, or of scans.
+        CorruptImageError: if there are too many segments or scans.
     """
     at, scans = 2, 0
     for _ in range(_MAX_SEGMENTS):
@@ -94,7 +94,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         if marker == _END:
             yield marker, b""
             return
-        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # no segment: stuffing and restarts
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # stuffing and restart markers have no segment
             at += 2
             continue
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
@@ -110,33 +110,34 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _marker(data: bytes, at: int) -> int:
-    """Where the next marker begins, its fill bytes left behind; the data's end where there is none."""
+    """Return the offset of the next marker, after its fill bytes; the length of `data` if there is none."""
     at = data.find(b"\xff", at)
     fill = data[at : at + _MAX_FILL]
     return at + len(fill) - len(fill.lstrip(b"\xff")) - 1 if at >= 0 else len(data)
 
 
 def _starts_frame(marker: int) -> bool:
-    # SOF0 to SOF15 without the tables DHT, JPG and DAC that lie between them; F7 is JPEG-LS.
+    # SOF0 to SOF15, except for DHT, JPG and DAC, which are in the same range; F7 is JPEG-LS.
     return marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC))
 
 
 def decode_jpeg(data: bytes, frame: JpegFrame, colour: str = "") -> np.ndarray:
-    """A JPEG of `frame`: `[H, W]` or `[H, W, 3]`, uint8 up to 8 bits a sample, else uint16.
+    """Decode a JPEG with the header `frame` to `[H, W]` or `[H, W, 3]` RGB.
 
-    Three components are taken for what the stream says, or for `colour`: `YBR` becomes RGB, `RGB` stays as it is.
+    The type is uint8 for up to 8 bits per sample, and uint16 for more. `colour` overrides the colour space that the
+    stream specifies: `YBR` is converted, `RGB` is not.
 
     Raises:
-        CorruptImageError: it is truncated or damaged.
-        UnsupportedImageError: it has neither one nor three components.
+        CorruptImageError: if the image is truncated or damaged.
+        UnsupportedImageError: if it has neither one nor three components.
     """
     if frame.components not in (1, 3):
         raise UnsupportedImageError(
-            f"JPEG images of {frame.components} components and {frame.precision} bits are not supported"
+            f"JPEG images with {frame.components} components of {frame.precision} bits are not supported"
         )
     spaces = {"RGB": "RGB", "YBR": "YCBCR"} if frame.components == 3 else {}
     said: dict[str, Any] = {"colorspace": spaces[colour], "outcolorspace": "RGB"} if colour in spaces else {}
-    # libjpeg fills what is missing with grey, and only warns.
+    # libjpeg only warns if the marker is missing, and fills the missing pixels with grey.
     if not frame.complete:
         raise _damaged()
     try:
@@ -150,9 +151,9 @@ def _damaged() -> CorruptImageError:
 
 
 def exif_orientation(exif: bytes) -> int | None:
-    """The orientation 1..8 that an EXIF block gives; None where it gives none, or can't be read.
+    """Return the orientation, 1..8, in an EXIF block; None if there is none or the block is malformed.
 
-    A film is no worse for a camera's odd note, and none but this one is read.
+    All other tags are ignored: malformed metadata must not make an image unusable.
     """
     block = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(block[:2])

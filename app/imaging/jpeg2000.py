@@ -1,4 +1,4 @@
-"""JPEG 2000 (ITU-T T.800): what a codestream announces, also as a frame of a DICOM object, and files of it."""
+"""JPEG 2000 (ITU-T T.800): the main header of codestreams, also of DICOM frames, and a decoder for files."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _DAMAGE = (
 
 @dataclass(frozen=True, slots=True)
 class Codestream:
-    """The main header of a codestream that begins at byte `start` (T.800, A.5.1 and A.6.1).
+    """The main header of the codestream at byte `start` (T.800, A.5.1 and A.6.1).
 
-    `precision` is in bits a sample, the largest of all components; `transformed` says that the first three components
-    were turned into others before they were coded: a decoder gives the original ones back.
+    `precision` is the largest number of bits per sample. `transformed` tells whether the encoder applied the component
+    transformation to the first three components; the decoder reverts it.
     """
 
     start: int
@@ -53,14 +53,14 @@ class Codestream:
 
 
 def codestream(data: bytes, start: int = 0) -> Codestream:
-    """The main header of the codestream that begins within 4096 bytes of `start`.
+    """Read the main header of the codestream that begins within 4096 bytes after `start`.
 
     Raises:
-        CorruptImageError: there is none.
+        CorruptImageError: if there is none.
     """
     start = data.find(_START, start, start + _MAX_START)
     if start < 0 or len(data) < start + 42:
-        raise CorruptImageError("the JPEG 2000 image can't be decoded: it has no size")
+        raise CorruptImageError("the JPEG 2000 image can't be decoded: it has no SIZ segment")
     right, bottom, left, top = struct.unpack_from(">4I", data, start + 8)
     (components,) = struct.unpack_from(">H", data, start + 40)
     depths = data[start + 42 : start + 42 + 3 * components : 3]
@@ -78,7 +78,7 @@ def codestream(data: bytes, start: int = 0) -> Codestream:
 
 
 def _is_transformed(data: bytes, at: int) -> bool:
-    """Whether the coding style default, one of the segments from `at` on, names a component transformation."""
+    """Return whether the coding style default, a segment after `at`, specifies the component transformation."""
     for _ in range(_MAX_SEGMENTS):
         if at + 9 > len(data):
             return False
@@ -92,12 +92,12 @@ def _is_transformed(data: bytes, at: int) -> bool:
 
 
 def decode_jpeg2000(data: bytes, max_pixels: int) -> Picture:
-    """A JPEG 2000 image file, up to 8 bits a sample by Pillow, more by imagecodecs.
+    """Decode a JPEG 2000 file: up to 8 bits per sample by Pillow, more by imagecodecs.
 
     Raises:
-        UnsupportedImageError: its samples are signed, have more than 16 bits, or it has more than four components.
-        ImageTooLargeError: it announces more than `max_pixels` pixels.
-        CorruptImageError: it is truncated or damaged.
+        UnsupportedImageError: if samples are signed or have more than 16 bits, or if there are more than 4 components.
+        ImageTooLargeError: if the header declares more than `max_pixels` pixels.
+        CorruptImageError: if the image is truncated or damaged.
     """
     found = codestream(data, _codestream_box(data))
     check_size(found.width, found.height, max_pixels)
@@ -106,7 +106,7 @@ def decode_jpeg2000(data: bytes, max_pixels: int) -> Picture:
             f"JPEG 2000 images of {found.components} components of {found.precision} bits"
             f"{', signed,' if found.signed else ''} are not supported; send up to 4 of up to 16 bits, unsigned"
         )
-    # OpenJPEG shows what there is of a file that was cut.
+    # OpenJPEG decodes truncated files without an error.
     if _END not in data[len(data.rstrip(b"\0")) - 64 :]:
         raise damaged(_NAME)
     try:
@@ -134,7 +134,7 @@ def _deep(values: np.ndarray, found: Codestream) -> Picture:
 
 
 def _codestream_box(data: bytes) -> int:
-    """Where the codestream begins: at once, or in the first box that holds one (T.800, annex I)."""
+    """Return the offset of the codestream: 0, or the contents of its box (T.800, annex I)."""
     if data.startswith(_START):
         return 0
     at = 0

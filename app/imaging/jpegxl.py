@@ -1,4 +1,4 @@
-"""JPEG XL (ISO/IEC 18181-1): what its header announces, and its pixels, by imagecodecs."""
+"""JPEG XL (ISO/IEC 18181-1): its header, and a decoder based on imagecodecs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from app.imaging.picture import FIRST_FRAME, AnswerWarning, Picture
 _NAME = "JPEG XL"
 _HEADER_BYTES = 64
 _MAX_BOXES = 1000
-# Width by height where the header gives a ratio (18181-1, table D.3).
+# Width : height of the ratios in a SizeHeader (18181-1, table D.3).
 _RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
-# (offset, bits) of the four ways to write a number (18181-1, B.2.2).
+# (offset, bits) of the four encodings of a number, U32 (18181-1, B.2.2).
 _SIDE = ((1, 9), (1, 13), (1, 18), (1, 30))
 _PREVIEW_SIDE = ((1, 6), (65, 8), (321, 10), (1345, 12))
 _PREVIEW_EIGHTHS = ((16, 0), (32, 0), (1, 5), (33, 9))
@@ -41,7 +41,7 @@ class _Header:
 
 
 class _Bits:
-    """Bits of a header, least significant first; beyond its end they are zero."""
+    """A reader of bits, least significant first; bits after the end are zero."""
 
     def __init__(self, data: bytes) -> None:
         self._value = int.from_bytes(data, "little")
@@ -57,13 +57,13 @@ class _Bits:
 
 
 def decode_jpegxl(data: bytes, max_pixels: int) -> Picture:
-    """A JPEG XL image, bare or in its container, upright; of an animation the first frame.
+    """Decode a JPEG XL image, with or without container, upright; of an animation the first frame.
 
     Raises:
-        UnsupportedImageError: its samples are floating-point or have more than 16 bits, or there is more than an alpha
-            channel beside its colours.
-        ImageTooLargeError: it announces more than `max_pixels` pixels.
-        CorruptImageError: it is truncated or damaged.
+        UnsupportedImageError: if samples are floating-point or have more than 16 bits, or if there are extra channels
+            other than one alpha channel.
+        ImageTooLargeError: if the header declares more than `max_pixels` pixels.
+        CorruptImageError: if the image is truncated or damaged.
     """
     header = _header(_codestream_start(data))
     check_size(header.width, header.height, max_pixels)
@@ -89,7 +89,7 @@ def decode_jpegxl(data: bytes, max_pixels: int) -> Picture:
 
 
 def _codestream_start(data: bytes) -> bytes:
-    """The first bytes of the codestream, after its signature FF 0A."""
+    """Return the first bytes of the codestream, without its signature FF 0A."""
     if data.startswith(b"\xff\x0a"):
         return data[2 : 2 + _HEADER_BYTES]
     at = 0
@@ -111,7 +111,7 @@ def _codestream_start(data: bytes) -> bytes:
 
 
 def _header(start: bytes) -> _Header:
-    """SizeHeader and the beginning of ImageMetadata (18181-1, D.2 and D.3)."""
+    """Read SizeHeader and the first fields of ImageMetadata (18181-1, D.2 and D.3)."""
     bits = _Bits(start)
     width, height = _size(bits)
     animated, floating, depth, extra = False, False, 8, 0

@@ -1,4 +1,4 @@
-"""Pixels and a heatmap to a picture."""
+"""Overlays: draws a heatmap over an image."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ from app.imaging.geometry import Region
 
 COLORMAPS = ("jet", "turbo", "viridis", "inferno", "magma", "plasma", "cividis", "hot", "gray")
 
-
 _BAND = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How an overlay looks: `format` one of `PICTURE_FORMATS`, `colormap` one of `COLORMAPS`, `alpha` 0..1.
+    """The style of an overlay: a `format` of `PICTURE_FORMATS`, a `colormap` of `COLORMAPS`, and an `alpha` in 0..1.
 
     Raises:
-        UnknownNameError: there is no such format or colormap.
+        UnknownNameError: if there is no such format or colormap.
     """
 
     format: str = "png"
@@ -44,19 +43,19 @@ class Style:
 def draw_overlay(
     image: Image.Image, heatmap: Float32Array, region: Region, style: Style, *, max_side: int
 ) -> Image.Image:
-    """`heatmap` laid over `image`, a picture of mode `RGB`.
+    """Draw `heatmap` over `image`, and return a picture of mode `RGB`.
 
-    overlay = (1 - alpha)·image + alpha·colormap(heatmap), per channel in 0..255, inside the region that the network
-    saw; outside of it the image stays as it is. Nothing is rescaled per image.
+    Inside the region that the network saw, overlay = (1 - alpha)·image + alpha·colormap(heatmap), per channel in
+    0..255. Outside, the image is unchanged. The heatmap is not rescaled.
 
     Args:
-        image: mode `L` or `RGB`, the original.
-        heatmap: `[h, w]`, 0..1; its cells share `region` evenly, sampled bilinearly at half-pixel centres.
-        region: what the network saw, in pixels of `image`; may reach outside of it (padding).
-        style: strength and colours; the format decides nothing here.
-        max_side: the longest side of the overlay in pixels; a larger image is reduced, its aspect kept.
+        image: the original, mode `L` or `RGB`.
+        heatmap: `[h, w]`, in 0..1. Its cells divide `region` evenly; it is interpolated bilinearly at pixel centres.
+        region: the region that the network saw, in pixels of `image`; it can extend beyond the image (padding).
+        style: opacity and colormap; the format is ignored here.
+        max_side: the longest side of the overlay, in pixels; a larger image is downscaled, keeping its aspect ratio.
     """
-    canvas = reduced(image, max_side)
+    canvas = downscaled(image, max_side)
     region = region.scaled(canvas.width / image.width, canvas.height / image.height)
     window = _visible(region, canvas.size)
     picture = _blended(canvas.crop(window), _upsampled(heatmap, region, window), style)
@@ -67,40 +66,40 @@ def draw_overlay(
 
 
 def colours(colormap: str) -> Float32Array:
-    """The 256 colours of `colormap`, float32 `[256, 3]`, RGB in 0..255, from cold to hot."""
+    """Return the 256 colours of `colormap`, from cold to hot: float32 `[256, 3]`, RGB in 0..255."""
     return _tables()[colormap]
 
 
 @cache
 def _tables() -> dict[str, Float32Array]:
-    """Matplotlib's colours, to a thousandth of a step; the web page reads the same file."""
+    """Load Matplotlib's colormaps, rounded to a thousandth of an 8-bit step. The web page reads the same file."""
     text = (resources.files("app.imaging") / "colormaps" / "colormaps.json").read_text(encoding="ascii")
     return {name: np.array(table, np.float32) for name, table in json.loads(text).items()}
 
 
 def _blended(image: Image.Image, heat: UInt8Array, style: Style) -> Image.Image:
-    """An image of mode `L` or `RGB` and heat `[H, W]` as one RGB image, rounded."""
+    """Blend an image of mode `L` or `RGB` with the colours of `heat` `[H, W]`, and return an RGB image."""
     mixtures = _mixtures(style.colormap, style.alpha)
     if image.mode == "L":
-        pixels = _looked_up(mixtures.view(np.uint32), heat, np.asarray(image))
+        pixels = _look_up(mixtures.view(np.uint32), heat, np.asarray(image))
         return Image.frombytes("RGB", image.size, pixels.data, "raw", "RGBX")
     channels = enumerate(image.split())
-    mixed = [_looked_up(mixtures[..., number].copy(), heat, np.asarray(channel)) for number, channel in channels]
+    mixed = [_look_up(mixtures[..., number].copy(), heat, np.asarray(channel)) for number, channel in channels]
     return Image.merge("RGB", [Image.fromarray(channel) for channel in mixed])
 
 
 @lru_cache(maxsize=16)
 def _mixtures(colormap: str, alpha: float) -> UInt8Array:
-    """Every heat with every value, uint8 `[256, 256, 4]`: RGB and a byte of padding, so that one is a 32-bit word."""
+    """Return the blend of each heat with each value, uint8 `[256, 256, 4]`: RGB, padded to a 32-bit word."""
     values = (1 - alpha) * np.arange(256, dtype=np.float32)
     mixtures = np.full((256, 256, 4), 255, np.uint8)
     mixtures[..., :3] = alpha * colours(colormap)[:, None] + values[None, :, None] + 0.5
-    mixtures.flags.writeable = False  # it is shared
+    mixtures.flags.writeable = False  # callers share it
     return mixtures
 
 
-def _looked_up(table: np.ndarray, heat: UInt8Array, values: UInt8Array) -> np.ndarray:
-    """`table[heat, values]`, `[H, W]`, of a table of 256 x 256 entries, by rows; heat and values are `[H, W]`."""
+def _look_up(table: np.ndarray, heat: UInt8Array, values: UInt8Array) -> np.ndarray:
+    """Return `table[heat, values]`, `[H, W]`; the table has 256 x 256 entries, heat and values are `[H, W]`."""
     entries, found = table.ravel(), np.empty(heat.shape, table.dtype)
     indices = np.empty((_BAND, heat.shape[1]), np.intp)
     for rows in _bands(len(heat)):
@@ -108,17 +107,17 @@ def _looked_up(table: np.ndarray, heat: UInt8Array, values: UInt8Array) -> np.nd
         index[:] = heat[rows]
         index <<= 8
         index |= values[rows]
-        entries.take(index, out=found[rows], mode="clip")  # the default mode would go by way of a copy
+        entries.take(index, out=found[rows], mode="clip")  # the default mode makes a copy
     return found
 
 
 def _bands(height: int) -> Iterator[slice]:
-    """Rows that are worked on together: few enough for what is made of them to stay in the processor's cache."""
+    """Yield bands of rows that are small enough for their temporary arrays to fit into the processor's cache."""
     return (slice(start, start + _BAND) for start in range(0, height, _BAND))
 
 
-def reduced(image: Image.Image, max_side: int) -> Image.Image:
-    """`image` with its longest side brought down to `max_side` pixels, its aspect kept; a smaller one as it is."""
+def downscaled(image: Image.Image, max_side: int) -> Image.Image:
+    """Downscale `image` to at most `max_side` pixels on its longest side, keeping its aspect ratio."""
     longest = max(image.size)
     if longest <= max_side:
         return image
@@ -127,7 +126,7 @@ def reduced(image: Image.Image, max_side: int) -> Image.Image:
 
 
 def _visible(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The whole pixels of an image of `size` whose centres lie inside `region`, at least one."""
+    """Return the box of pixels, at least one, of an image of `size` whose centres are inside `region`."""
     left = min(max(round(region.left), 0), size[0] - 1)
     top = min(max(round(region.top), 0), size[1] - 1)
     right = max(min(round(region.right), size[0]), left + 1)
@@ -136,7 +135,7 @@ def _visible(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]
 
 
 def _upsampled(heatmap: Float32Array, region: Region, window: tuple[int, int, int, int]) -> UInt8Array:
-    """The heat, in 256 bins, of every pixel of `window`, uint8 `[bottom - top, right - left]`."""
+    """Upsample the heatmap to the pixels of `window`, in 256 bins, uint8 `[bottom - top, right - left]`."""
     height, width = heatmap.shape
     x, y = width / region.width, height / region.height  # cells per pixel
     left, top, right, bottom = window
@@ -148,7 +147,7 @@ def _upsampled(heatmap: Float32Array, region: Region, window: tuple[int, int, in
     )
     down, across = _shares(height, bottom - top, box[1], box[3]), _shares(width, right - left, box[0], box[2])
     strips = down @ heatmap  # [bottom - top, w]
-    spread = 256 * across.T  # the bins of a colormap, as Matplotlib has them
+    spread = 256 * across.T  # the bins of a colormap, as in Matplotlib
     heat = np.empty((len(down), len(across)), np.uint8)
     for rows in _bands(len(heat)):
         heat[rows] = np.minimum(strips[rows] @ spread, 255)
@@ -156,9 +155,9 @@ def _upsampled(heatmap: Float32Array, region: Region, window: tuple[int, int, in
 
 
 def _shares(cells: int, pixels: int, start: float, stop: float) -> Float32Array:
-    """How much of each cell every pixel takes, `[pixels, cells]`, when `start`..`stop` of the cells fill the pixels.
+    """Return the weight of each cell in each pixel, `[pixels, cells]`, if cells `start`..`stop` cover the pixels.
 
-    These are Pillow's own weights: its resampled picture of the unit matrix.
+    These are the weights that Pillow uses: it resamples the unit matrix.
     """
     unit = Image.fromarray(np.eye(cells, dtype=np.float32))
     return np.asarray(unit.resize((cells, pixels), Image.Resampling.BILINEAR, box=(0, start, cells, stop)))

@@ -1,4 +1,4 @@
-"""What decoding gives: upright 8-bit pixels, and what has to be said about them."""
+"""Decoded images, with facts and warnings about them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from PIL import Image
 
 @dataclass(frozen=True, slots=True)
 class AnswerWarning:
-    """Something that a reader of the answer has to know: `code` for programs, `detail` for people.
+    """A reason to doubt an answer: `code` for programs, `detail` for people.
 
-    `detail` never quotes what stood in a header: it may name a patient.
+    `detail` never quotes a header, which may contain a patient's name.
     """
 
     code: str
     detail: str
 
 
-FIRST_FRAME = AnswerWarning("first_frame_only", "the image has several frames or pages; this answer is about the first")
+FIRST_FRAME = AnswerWarning("first_frame_only", "the image has several frames or pages; only the first one was used")
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderFacts:
-    """What a DICOM header says about the kind of image: coded terms in capitals, None where it says nothing.
+    """The kind of image according to a DICOM header: defined terms in capitals, or None for missing elements.
 
-    `modality` is (0008,0060), `body_part` (0018,0015), `view` (0018,5101) of DICOM PS3.6.
+    `modality` is the element (0008,0060), `body_part` (0018,0015), and `view` (0018,5101); see DICOM PS3.6.
     """
 
     modality: str | None = None
@@ -37,8 +37,8 @@ class HeaderFacts:
 class Picture:
     """A decoded image, upright.
 
-    `image` has mode `L` (grey, kept grey because most films are) or `RGB`, 8 bits a channel; `format` names the
-    container that it came in; `facts` is None for containers other than DICOM.
+    `image` has the mode `L` or `RGB`, with 8 bits per channel. `format` is the format of its file, and `facts` is None
+    unless that is DICOM.
     """
 
     image: Image.Image

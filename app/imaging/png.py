@@ -1,4 +1,4 @@
-"""PNG files (W3C, "Portable Network Graphics", third edition) reduced to the chunks that their pixels need."""
+"""PNG files (W3C, "Portable Network Graphics", third edition), reduced to the chunks that define their pixels."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _MAX_CHUNKS = 100_000
 
 
 def needed_chunks(data: bytes) -> tuple[bytes, bool]:
-    """`data` without its ancillary chunks, and whether it is an animation (`acTL`) of several frames.
+    """Return the PNG in `data` without ancillary chunks, and whether it is an animation with several frames.
 
-    What says nothing of the pixels is left out unread, however long and whatever its CRC: texts, profiles, times. The
-    orientation (`eXIf`) is kept where its CRC is right. Pillow checks the rest.
+    Texts, profiles and times are dropped without being parsed, whatever their length and CRC, because they don't define
+    pixels. The orientation (`eXIf`) is kept if its CRC is correct. Pillow checks the other chunks.
 
     Raises:
-        CorruptImageError: it has an absurd number of chunks.
+        CorruptImageError: if there are too many chunks.
     """
     kept, at, animated = [data[:_SIGNATURE]], _SIGNATURE, False
     for _ in range(_MAX_CHUNKS):
         kind = data[at + 4 : at + 8]
         end = at + _FRAME_AND_CRC + int.from_bytes(data[at : at + 4], "big")
-        if len(kind) < 4 or end > len(data):  # cut short, which is Pillow's to judge
+        if len(kind) < 4 or end > len(data):  # truncated; Pillow reports it
             kept.append(data[at:])
             break
         if kind == b"acTL":
@@ -40,5 +40,5 @@ def needed_chunks(data: bytes) -> tuple[bytes, bool]:
 
 
 def _is_intact(chunk: bytes) -> bool:
-    """Whether a chunk's CRC, its last four bytes, is that of its type and data."""
+    """Return whether the CRC of a chunk, its last four bytes, matches its type and data."""
     return zlib.crc32(chunk[:-4]) == int.from_bytes(chunk[-4:], "big")

@@ -1,7 +1,7 @@
-"""TIFF files (TIFF 6.0, and BigTIFF): their first page, bounded, and which decoder takes it.
+"""TIFF files (TIFF 6.0 and BigTIFF): the directory of the first page, and the choice of its decoder.
 
-Pillow reads the pages of 1, 2, 4 and 8 bits a sample; imagecodecs, by libtiff, those of any other number up to 16, and
-what of BigTIFF is big-endian.
+Pillow decodes 1, 2, 4 and 8 bits per sample. imagecodecs (libtiff) decodes other depths up to 16 bits, and big-endian
+BigTIFF.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PILLOW_BITS = (1, 2, 4, 8)
 
 @dataclass(frozen=True, slots=True)
 class TiffPage:
-    """What the first page of a TIFF announces: `bits` of a sample, `samples` of a pixel; who decodes it."""
+    """The first page of a TIFF: `bits` per sample, `samples` per pixel, and whether Pillow decodes it."""
 
     width: int
     height: int
@@ -42,12 +42,12 @@ class TiffPage:
 
 
 def first_tiff_page(data: bytes, max_pixels: int) -> tuple[bytes, bool, TiffPage]:
-    """`data` with its first page's link to the next one cut, whether there is a next one, and that page.
+    """Return the TIFF in `data` without the link to its second page, whether it has one, and the first page.
 
     Raises:
-        CorruptImageError: the directory is cut short, or its entries claim more bytes than the file could hold.
-        ImageTooLargeError: a tile is larger than any image may be.
-        UnsupportedImageError: its samples are no unsigned whole numbers, or of unequal depth.
+        CorruptImageError: if the directory is truncated, or if its entries exceed the size of the file.
+        ImageTooLargeError: if a tile is larger than the largest image.
+        UnsupportedImageError: if samples are not unsigned integers, or differ in depth.
     """
     order, big = "<" if data[:2] == b"II" else ">", data[2:4] in (b"+\0", b"\0+")
     start = struct.unpack_from(f"{order}Q" if big else f"{order}I", data.ljust(16, b"\0"), 8 if big else 4)[0]
@@ -65,11 +65,11 @@ def first_tiff_page(data: bytes, max_pixels: int) -> tuple[bytes, bool, TiffPage
 
 
 def decode_page(data: bytes, page: TiffPage) -> np.ndarray:
-    """A page that is not for Pillow: `[H, W]` or `[H, W, 3]`, 0 black, an alpha channel dropped, not turned yet.
+    """Decode a page by libtiff to `[H, W]` or `[H, W, 3]`, 0 black, without alpha channel, not turned yet.
 
     Raises:
-        UnsupportedImageError: it is neither grey nor RGB.
-        CorruptImageError: it is truncated or damaged.
+        UnsupportedImageError: if the page is neither grey nor RGB.
+        CorruptImageError: if it is truncated or damaged.
     """
     colours = _COLOURS.get(page.photometric)
     if colours is None or not colours <= page.samples <= _MAX_SAMPLES:
@@ -93,7 +93,7 @@ def decode_page(data: bytes, page: TiffPage) -> np.ndarray:
 
 
 def _page(entries: dict[int, list[int]], *, unread: bool) -> TiffPage:
-    """What the directory says of a page; `unread` tells that Pillow reads no file of its kind."""
+    """Read the description of a page; `unread` tells that Pillow can't decode files of its kind."""
 
     def first(tag: int, default: int) -> int:
         return entries.get(tag, [default])[0]
@@ -121,7 +121,7 @@ def _page(entries: dict[int, list[int]], *, unread: bool) -> TiffPage:
 
 
 def _directory(data: bytes, order: str, start: int, *, big: bool) -> tuple[dict[int, list[int]], int]:
-    """The numbers that are read of a TIFF directory, by tag, and where its link to the next one lies."""
+    """Return the values of the tags in `_READ`, and the offset of the link to the next directory."""
     head, row, number = ("Q", "HHQ8s", 8) if big else ("H", "HHI4s", 2)
     size = struct.calcsize(f"{order}{row}")
     if start + number > len(data):
@@ -131,7 +131,7 @@ def _directory(data: bytes, order: str, start: int, *, big: bool) -> tuple[dict[
     if link > len(data):
         raise damaged("TIFF")
     rows = [struct.unpack_from(f"{order}{row}", data, start + number + size * place) for place in range(count)]
-    # Entries may overlap, and each is read into memory of its own.
+    # Entries can overlap, and a decoder copies each of them.
     if sum(_SIZES.get(kind, 1) * amount for _, kind, amount, _ in rows) > 2 * len(data) + 1024:
         raise damaged("TIFF")
     read = {tag: _values(data, order, *entry) for tag, *entry in rows if tag in _READ}
@@ -139,7 +139,7 @@ def _directory(data: bytes, order: str, start: int, *, big: bool) -> tuple[dict[
 
 
 def _values(data: bytes, order: str, kind: int, amount: int, value: bytes) -> list[int]:
-    """The first whole numbers of an entry; `value` holds them, or where they lie."""
+    """Return the first integers of an entry; `value` contains them or their offset."""
     letter, wanted = _LETTERS.get(kind), min(amount, _MAX_SAMPLES)
     if letter is None or wanted == 0:
         return []

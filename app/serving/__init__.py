@@ -1,1 +1,1 @@
-"""What answers a request, HTTP aside: admission, models in memory, batching, the analyzer."""
+"""Request handling without HTTP: admission, models in memory, batching and analysis."""

@@ -1,4 +1,4 @@
-"""Admission control: a bounded number of concurrent requests, each for a bounded time."""
+"""Admission control: limits the number of concurrent requests and the time that each may take."""
 
 from __future__ import annotations
 
@@ -12,34 +12,37 @@ import anyio
 from app.errors import DeadlineExceededError, QueueFullError
 from app.telemetry.metrics import Metrics
 
-# A request whose body has stalled for this long gives up its slot to a request that waits for one.
+# A request whose body has stalled for this long can lose its slot to a new request.
 STALLED_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """What one admitted request holds: `arriving` while its body is read, of which a piece last came at `moved`."""
+    """The slot of one admitted request.
+
+    `receiving` is true while the body is read. `progressed` is when its last chunk arrived, in seconds of `clock`.
+    """
 
     scope: anyio.CancelScope
     clock: Callable[[], float]
-    moved: float
-    arriving: bool = True
-    displaced: bool = False
+    progressed: float
+    receiving: bool = True
+    evicted: bool = False
 
     def progress(self) -> None:
-        """A piece of the body has come."""
-        self.moved = self.clock()
+        """Record that a chunk of the body has arrived."""
+        self.progressed = self.clock()
 
     def complete(self) -> None:
-        """The body is complete; from now on the request keeps its slot until the answer or the deadline."""
-        self.arriving = False
+        """Record that the body is complete. The request now keeps its slot until its response or its deadline."""
+        self.receiving = False
 
 
 class Admission:
-    """At most `limit` concurrent requests, each for at most `timeout_s` seconds from its first byte to its answer.
+    """Admits at most `limit` concurrent requests, each for at most `timeout_s` seconds from first byte to response.
 
-    When all slots are taken, a request whose body has stalled loses its slot to the newcomer, so that clients that send
-    nothing can't keep out those that do.
+    When all slots are taken, a new request evicts one whose body has stalled, so that clients that send nothing can't
+    keep others out.
     """
 
     def __init__(
@@ -53,15 +56,15 @@ class Admission:
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[Slot]:
-        """Hold a slot for the duration of the block.
+        """Hold a slot during the block.
 
         Raises:
-            QueueFullError: all slots are taken; or this one was given to another request because the body stalled.
-            DeadlineExceededError: the block took longer than `timeout_s`.
+            QueueFullError: if all slots are taken, or if the request was evicted because its body stalled.
+            DeadlineExceededError: if the block takes longer than `timeout_s`.
         """
-        if len(self._slots) >= self._limit and not self._displace():
+        if len(self._slots) >= self._limit and not self._evict_stalled():
             self._metrics.rejections.labels("queue_full").inc()
-            raise QueueFullError(f"{self._limit} requests are being answered already; try again later")
+            raise QueueFullError(f"the service is handling {self._limit} requests, which is its limit; try again later")
         with anyio.move_on_after(self._timeout_s) as scope:
             slot = Slot(scope, self._clock, self._clock())
             self._slots.add(slot)
@@ -71,20 +74,20 @@ class Admission:
             finally:
                 self._slots.discard(slot)
                 self._count()
-        if scope.cancelled_caught and slot.displaced:
+        if scope.cancelled_caught and slot.evicted:
             self._metrics.rejections.labels("stalled").inc()
-            raise QueueFullError("the body stalled while other requests waited for a slot; send it again")
+            raise QueueFullError("the request body stalled and a new request took the slot; send the request again")
         if scope.cancelled_caught:
             self._metrics.rejections.labels("deadline").inc()
-            raise DeadlineExceededError(f"no result within {self._timeout_s:g} s")
+            raise DeadlineExceededError(f"the request took longer than its limit of {self._timeout_s:g} s")
 
-    def _displace(self) -> bool:
-        """Free the slot of the request whose body has stalled for longest; False if none has."""
-        arriving = [slot for slot in self._slots if slot.arriving]
-        longest = min(arriving, key=lambda slot: slot.moved, default=None)
-        if longest is None or self._clock() - longest.moved < STALLED_S:
+    def _evict_stalled(self) -> bool:
+        """Evict the request whose body has stalled the longest; return False if none has stalled."""
+        receiving = [slot for slot in self._slots if slot.receiving]
+        longest = min(receiving, key=lambda slot: slot.progressed, default=None)
+        if longest is None or self._clock() - longest.progressed < STALLED_S:
             return False
-        longest.displaced = True
+        longest.evicted = True
         self._slots.discard(longest)
         longest.scope.cancel()
         return True

@@ -1,4 +1,4 @@
-"""What the service does with an image: predict, and explain."""
+"""The analyzer, which predicts and explains images with one model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from app.imaging.decoding import decode, to_input
 from app.imaging.encoders import encode_picture
 from app.imaging.geometry import seen_region
 from app.imaging.headers import EncodedImage
-from app.imaging.overlay import Style, draw_overlay, reduced
+from app.imaging.overlay import Style, downscaled, draw_overlay
 from app.serving.answers import Explanation, Novelty, Original, Prediction
 from app.serving.batching import Batcher
 from app.serving.workers import Workers
@@ -30,11 +30,11 @@ from app.telemetry.stages import Telemetry
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much an analyzer takes on.
+    """The limits of an analyzer.
 
-    `max_pixels` of an image; `max_overlay_side` in pixels; `max_batch_size` images in a model call, which waits
-    `batch_window_s` at most; `faithfulness_steps` points of a curve and `faithfulness_maps` random maps to compare with
-    (0: faithfulness is not judged).
+    `max_pixels` is the largest size of an image, and `max_overlay_side` the longest side of an overlay, both in pixels.
+    A model call has at most `max_batch_size` images and waits at most `batch_window_s` seconds for them. The judgement
+    of faithfulness takes `faithfulness_steps` points of a curve and `faithfulness_maps` random maps, 0 to turn it off.
     """
 
     max_pixels: int
@@ -47,7 +47,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """The overlay that a caller wants: its `style`, and whether it has to be `encoded` as a file, too."""
+    """A request for an overlay: its `style`, and whether it is also `encoded` as a file."""
 
     style: Style
     encoded: bool = True
@@ -55,22 +55,23 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class _PreparedImage:
-    """What is kept of an image while it waits for the model; the original pixels would take too much memory.
+    """An image that is ready for the model. It does not keep the original pixels, which would take too much memory.
 
-    `pixels` is what the network takes, uint8 `[H, W, C]`; `canvas` the image at the size that its overlay will have,
-    None where none is wanted.
+    `source` is the image file, and `pixels` the input of the network, uint8 `[H, W, C]`. `canvas` is the image at the
+    size of its overlay, or None if no overlay is wanted.
     """
 
+    source: EncodedImage
     original: Original
     pixels: UInt8Array
     canvas: Image.Image | None
 
 
 class Analyzer:
-    """One loaded model and what is done around it. Use it from one event loop.
+    """Predicts and explains images with one loaded model. Use it from one event loop.
 
-    Images are decoded and overlays drawn in worker threads, the model is asked through a batcher; work whose caller is
-    cancelled is dropped before it begins.
+    It decodes images and draws overlays in worker threads, and calls the model through a batcher. If the caller is
+    cancelled, work that has not started is dropped.
     """
 
     def __init__(self, runtime: Runtime, workers: Workers, telemetry: Telemetry, limits: Limits) -> None:
@@ -87,65 +88,66 @@ class Analyzer:
         return self.runtime.manifest
 
     async def predict(self, image: EncodedImage, *, frame: int | None = None) -> Prediction:
-        """Score one image, or one `frame` of it, from 1.
+        """Predict the class probabilities of one image.
+
+        Args:
+            image: the image file.
+            frame: the frame of a DICOM object, counted from 1; None if it has only one.
 
         Raises:
-            InputError: the image can't be used; the subclass says why.
+            InputError: if the image can't be used; the subclass says why.
         """
-        prepared = await self._prepared(image, frame, canvas=False)
+        prepared = await self._prepare(image, frame, canvas=False)
         scores = await self._batcher.predict(prepared.pixels)
         return self._prediction(prepared.original, scores)
 
     async def explain(
         self, image: EncodedImage, question: Question, drawing: Drawing | None = None, *, frame: int | None = None
     ) -> Explanation:
-        """Score one image, or one `frame` of it, and show where the evidence for the asked class lies.
+        """Predict the class probabilities of one image and locate the evidence that `question` asks for.
 
-        All of it comes from one forward pass, except `faithfulness`, which asks the model about many variants.
+        Everything comes from one forward pass, except `faithfulness`, for which the model scores many variants.
 
         Args:
             image: the image file.
             question: what to explain.
-            drawing: the overlay to draw; without one none is drawn.
-            frame: which frame of a DICOM object, from 1; None where there is only one.
+            drawing: the overlay to draw; None for none.
+            frame: the frame of a DICOM object, counted from 1; None if it has only one.
 
         Raises:
-            InputError: the image or the question can't be used; the subclass says why.
+            InputError: if the image can't be used or the question can't be answered; the subclass says why.
         """
         classes = self.manifest.classes
         question.check(classes)
         if question.faithfulness and not self._limits.faithfulness_maps:
-            raise QuestionError("'faithfulness' is switched off in this service")
-        prepared = await self._prepared(image, frame, canvas=drawing is not None)
+            raise QuestionError("'faithfulness' is turned off in this service; leave it out")
+        prepared = await self._prepare(image, frame, canvas=drawing is not None)
         evidence = await self._batcher.evidence(prepared.pixels, question.rows(classes))
         prediction = self._prediction(prepared.original, evidence)
-        class_name = question.explained(prediction.label)
-        target = question.target(classes, prediction.label)
-
-        found = await self._workers.run(
-            lambda: self._explained(image, prepared, evidence, prediction, question, class_name, target, drawing)
+        explanation = await self._workers.run(
+            lambda: self._explanation(prepared, prediction, evidence, question, drawing)
         )
-        if not question.faithfulness or found.heatmap.empty:
-            return found
-        # A method that knows no classes has a target of zeros: the predicted class, as in the artefact.
-        judged = target if target.any() else Question().target(classes, prediction.label)
-        return replace(found, faithfulness=await self._faithfulness(prepared.pixels, found.heatmap, judged))
+        if not question.faithfulness or explanation.heatmap.empty:
+            return explanation
+        target = question.target(classes, prediction.label)
+        if not target.any():  # the method is not class-specific: judge its map by the predicted class
+            target = Question().target(classes, prediction.label)
+        return replace(explanation, faithfulness=await self._faithfulness(prepared.pixels, explanation.heatmap, target))
 
-    def _explained(
+    def _explanation(
         self,
-        image: EncodedImage,
         prepared: _PreparedImage,
-        evidence: Evidence,
         prediction: Prediction,
+        evidence: Evidence,
         question: Question,
-        class_name: str | None,
-        target: Float32Array,
         drawing: Drawing | None,
     ) -> Explanation:
-        """What `evidence` says about the question; its faithfulness is not judged yet."""
+        """Answer `question` from `evidence`, without faithfulness."""
+        class_name = question.explained_class(prediction.label)
+        target = question.target(self.manifest.classes, prediction.label)
         with self._telemetry.stage("render"):
-            heatmap, class_maps = _maps(evidence, question)
-            picture = None if drawing is None else self._drawn(prepared, heatmap, drawing.style)
+            heatmap, class_maps = _heatmaps(evidence, question)
+            picture = None if drawing is None else self._draw(prepared, heatmap, drawing.style)
             overlay = None
             if drawing is not None and picture is not None and drawing.encoded:
                 overlay = encode_picture(picture, drawing.style.format)
@@ -159,26 +161,27 @@ class Analyzer:
                 picture=picture,
                 overlay=overlay,
                 faithfulness=None,
-                receipt=receipt(self.manifest, image.data, question.method, target.tolist(), self.runtime.library),
+                receipt=receipt(
+                    self.manifest, prepared.source.data, question.method, target.tolist(), self.runtime.library
+                ),
                 warnings=(*prediction.warnings, *heatmap_warnings(self.manifest, question.method, heatmap)),
             )
 
-    async def _prepared(self, image: EncodedImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
-        with self._batcher.approach():
-            return await self._workers.run(lambda: self._prepare(image, frame, canvas=canvas))
+    async def _prepare(self, image: EncodedImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
+        with self._batcher.expect():
+            return await self._workers.run(lambda: self._decode(image, frame, canvas=canvas))
 
-    def _prepare(self, image: EncodedImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
+    def _decode(self, image: EncodedImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
         spec = self.manifest.input
         with self._telemetry.stage("decode"):
             picture = decode(image, max_pixels=self._limits.max_pixels, frame=frame)
             pixels = to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
-            contradicted = header_warnings(picture.facts, spec.expects) if picture.facts else ()
-            original = Original(picture.width, picture.height, picture.format, (*picture.warnings, *contradicted))
-            return _PreparedImage(
-                original, pixels, reduced(picture.image, self._limits.max_overlay_side) if canvas else None
-            )
+            warnings = header_warnings(picture.facts, spec.expects) if picture.facts else ()
+            original = Original(picture.width, picture.height, picture.format, (*picture.warnings, *warnings))
+            small = downscaled(picture.image, self._limits.max_overlay_side) if canvas else None
+            return _PreparedImage(image, original, pixels, small)
 
-    def _drawn(self, prepared: _PreparedImage, heatmap: Heatmap, style: Style) -> Image.Image:
+    def _draw(self, prepared: _PreparedImage, heatmap: Heatmap, style: Style) -> Image.Image:
         spec, original, canvas = self.manifest.input, prepared.original, prepared.canvas
         assert canvas is not None
         region = seen_region(original.width, original.height, spec.width, spec.height, spec.fit)
@@ -186,43 +189,44 @@ class Analyzer:
         return draw_overlay(canvas, heatmap.values, region, style, max_side=self._limits.max_overlay_side)
 
     async def _faithfulness(self, pixels: UInt8Array, heatmap: Heatmap, target: Float32Array) -> Faithfulness:
-        """Ask the model about the variants of a plan, in ordinary batches.
+        """Judge `heatmap` by the scores of perturbed images, which share batches with other requests.
 
-        At most half a batch is under way at a time, so that other requests find room in every batch.
+        At most half a batch of them is submitted at a time, so that every batch has room for other requests.
         """
         steps, random_maps = self._limits.faithfulness_steps, self._limits.faithfulness_maps
-        asked = await self._workers.run(lambda: plan(pixels, heatmap.values, steps=steps, random_maps=random_maps))
-        answers = np.empty(len(asked), np.float32)
-        variants = enumerate(asked.images())
+        planned = await self._workers.run(lambda: plan(pixels, heatmap.values, steps=steps, random_maps=random_maps))
+        probabilities = np.empty(len(planned), np.float32)
+        variants = enumerate(planned.images())
 
-        async def ask() -> None:
+        async def score() -> None:
             for number, variant in variants:
-                answers[number] = target_probability(target, (await self._batcher.predict(variant)).probabilities)
+                scores = await self._batcher.predict(variant)
+                probabilities[number] = target_probability(target, scores.probabilities)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(max(1, self._limits.max_batch_size // 2)):
-                group.create_task(ask())
-        return await self._workers.run(lambda: judge(asked, answers))
+                group.create_task(score())
+        return await self._workers.run(lambda: judge(planned, probabilities))
 
-    def _prediction(self, original: Original, row: Scores | Evidence) -> Prediction:
-        """The answer for one image from its row of a batch."""
+    def _prediction(self, original: Original, scores: Scores | Evidence) -> Prediction:
+        """Turn the scores of one image into a prediction, and count it."""
         manifest, spec = self.manifest, self.manifest.novelty
-        probabilities = [float(value) for value in row.probabilities]
+        probabilities = [float(value) for value in scores.probabilities]
         prediction = Prediction(
             original=original,
             probabilities=dict(zip(manifest.classes, probabilities, strict=True)),
-            novelty=None if spec is None else Novelty(float(row.novelty), spec.threshold),
-            warnings=(*original.warnings, *prediction_warnings(manifest, probabilities, float(row.novelty))),
+            novelty=None if spec is None else Novelty(float(scores.novelty), spec.threshold),
+            warnings=(*original.warnings, *prediction_warnings(manifest, probabilities, float(scores.novelty))),
         )
-        which = (manifest.name, str(manifest.version))
-        self._telemetry.metrics.predictions.labels(*which, prediction.label).inc()
+        labels = (manifest.name, str(manifest.version))
+        self._telemetry.metrics.predictions.labels(*labels, prediction.label).inc()
         if prediction.novelty is not None and prediction.novelty.out_of_distribution:
-            self._telemetry.metrics.novel_images.labels(*which).inc()
+            self._telemetry.metrics.novel_images.labels(*labels).inc()
         return prediction
 
 
-def _maps(evidence: Evidence, question: Question) -> tuple[Heatmap, HeatmapSeries | None]:
-    """The heatmap that answers the question, and those of every class where they are asked for."""
+def _heatmaps(evidence: Evidence, question: Question) -> tuple[Heatmap, HeatmapSeries | None]:
+    """Return the heatmap that answers `question`, and those of all classes if it asks for them."""
     method = cam_method(question.method)
     heatmap = normalise(method(evidence.features, question.gradient(evidence.gradients)))
     if not question.all_classes:

@@ -1,4 +1,4 @@
-"""What the service knows of an image once the model has been asked."""
+"""Predictions and explanations, the results of the analyzer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.imaging.picture import AnswerWarning
 
 @dataclass(frozen=True, slots=True)
 class Novelty:
-    """How far an image lies from what the model was trained on; above `threshold` it is out of distribution."""
+    """How far an image is from the training data; with a score above `threshold` it is out of distribution."""
 
     score: float
     threshold: float
@@ -28,7 +28,7 @@ class Novelty:
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """What an image was, upright: its size in pixels, the container that it came in, and what to mind about it."""
+    """Facts about the original image: its upright size in pixels, its file format, and warnings about its decoding."""
 
     width: int
     height: int
@@ -38,9 +38,9 @@ class Original:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The model's answer: `probabilities` by class name, in logit order; `novelty` None where the model has none.
+    """A prediction: `probabilities` by class name, in logit order, and reasons to doubt it as `warnings`.
 
-    `warnings` are what a reader of the answer has to mind.
+    `novelty` is None if the model has no novelty score.
     """
 
     original: Original
@@ -54,18 +54,18 @@ class Prediction:
         return max(self.probabilities, key=self.probabilities.__getitem__)
 
     def top(self, count: int) -> dict[str, float]:
-        """The `count` most probable classes, the best first."""
+        """Return the `count` most probable classes, the best first."""
         return dict(sorted(self.probabilities.items(), key=lambda pair: -pair[1])[:count])
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A prediction and its reasons.
+    """A prediction and the evidence for it.
 
-    `class_name` is the class that `question` was answered for, None for a method that knows no classes. `class_maps`,
-    where they were asked for, are those of every class, in logit order. `picture` is the overlay, mode `RGB`, and
-    `overlay` the same as a file: None where they were not wanted. `faithfulness` is None where it was not asked for, or
-    where there is no heat to judge.
+    `class_name` is the class that the heatmap explains, or None if the method is not class-specific. `class_maps` are
+    the heatmaps of all classes, in logit order, or None if `question` does not ask for them. `picture` is the overlay,
+    mode `RGB`, and `overlay` the same as a file; each is None unless requested. `faithfulness` is None unless
+    requested, and for an empty heatmap. `warnings` includes those of the prediction.
     """
 
     prediction: Prediction

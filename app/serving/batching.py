@@ -1,4 +1,4 @@
-"""Concurrent requests become one model call: dynamic batching."""
+"""Dynamic batching: combines the images of concurrent requests into one model call."""
 
 from __future__ import annotations
 
@@ -22,34 +22,32 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One image `[H, W, C]` and what is asked of it: `targets` `[T, classes]`, or None for its scores alone.
+    """One image `[H, W, C]` and its `targets` `[T, classes]`, or None if only its scores are needed.
 
-    It waits from `since`, and is with the model from `began`, in nanoseconds of the performance counter.
+    It was queued at `queued` and passed to the model at `started`, in nanoseconds of the performance counter.
     """
 
     pixels: UInt8Array
     targets: Float32Array | None
     answer: asyncio.Future[Scores | Evidence]
-    since: int
-    began: int = 0
+    queued: int
+    started: int = 0
 
     @property
-    def questions(self) -> int:
-        """T; an image that is only scored can be answered beside one question at no cost worth naming."""
+    def target_count(self) -> int:
+        """T. An image without targets counts as one: sharing a call with images of one target costs next to nothing."""
         return 1 if self.targets is None else len(self.targets)
 
 
 class Batcher:
-    """Collects what is asked of one model while the model is busy, and asks it all at once.
+    """Queues the images for one model while it is busy, and passes them to it in batches. Use it from one event loop.
 
-    While the model computes, requests gather; when it is free, the next batch is what has gathered. A request that
-    finds the model idle starts at once. Only where more requests are known to be on their way (their images are being
-    decoded) does a batch wait for them, and no longer than the window: a lone request never does.
+    When the model becomes free, the images in the queue form the next batch. An image that finds the model idle starts
+    immediately. A batch waits only while further images are being decoded, and no longer than `window_s` seconds, so
+    that a lone request never waits.
 
-    Scores and evidence go into one call: evidence contains the scores, and the network's trunk, where nearly all the
-    time goes, is the same. Images with different numbers of questions do not share a call.
-
-    Use it from one event loop.
+    Images that need scores and images that need evidence share a call: evidence includes the scores, and the trunk of
+    the network, which takes nearly all the time, is the same. Images with different numbers of targets do not.
     """
 
     def __init__(
@@ -60,96 +58,96 @@ class Batcher:
         self._telemetry = telemetry
         self._max_batch_size = max_batch_size
         self._window_s = window_s
-        self._waiting: deque[_Job] = deque()
-        self._coming = 0
-        self._news = asyncio.Event()
-        self._rounds: asyncio.Task[None] | None = None
+        self._queue: deque[_Job] = deque()
+        self._expected = 0
+        self._changed = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
 
     @contextmanager
-    def approach(self) -> Iterator[None]:
-        """An image is being prepared in this block, and will be asked about soon after it."""
-        self._coming += 1
+    def expect(self) -> Iterator[None]:
+        """Announce an image that is being prepared in this block, so that a batch can wait for it."""
+        self._expected += 1
         try:
             yield
         finally:
-            self._coming -= 1
-            self._news.set()
+            self._expected -= 1
+            self._changed.set()
 
     async def predict(self, pixels: UInt8Array) -> Scores:
-        """The scores of one image `[H, W, C]`, without the batch axis."""
-        answer = await self._ask(pixels, None)
+        """Return the scores of one image `[H, W, C]`, without the batch axis."""
+        answer = await self._submit(pixels, None)
         return Scores(answer.probabilities, answer.novelty)
 
     async def evidence(self, pixels: UInt8Array, targets: Float32Array) -> Evidence:
-        """The evidence of one image `[H, W, C]` for `targets` `[T, classes]`, without the batch axis."""
-        answer = await self._ask(pixels, targets)
+        """Return the evidence for one image `[H, W, C]` and `targets` `[T, classes]`, without the batch axis."""
+        answer = await self._submit(pixels, targets)
         assert isinstance(answer, Evidence)
         return answer
 
-    async def _ask(self, pixels: UInt8Array, targets: Float32Array | None) -> Scores | Evidence:
-        """Wait for the answer; a request that is cancelled while it waits is dropped before it reaches the model."""
+    async def _submit(self, pixels: UInt8Array, targets: Float32Array | None) -> Scores | Evidence:
+        """Queue an image and wait for the model. If the caller is cancelled meanwhile, the image is dropped."""
         job = _Job(pixels, targets, asyncio.get_running_loop().create_future(), time.perf_counter_ns())
-        self._waiting.append(job)
-        self._count()
-        self._news.set()
-        if self._rounds is None:
-            self._rounds = asyncio.create_task(self._serve())
+        self._queue.append(job)
+        self._update_depth()
+        self._changed.set()
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._run())
         answer = await job.answer
-        self._telemetry.elapsed("queue", job.since, job.began)
-        self._telemetry.elapsed("inference", job.began, time.perf_counter_ns())
+        self._telemetry.elapsed("queue", job.queued, job.started)
+        self._telemetry.elapsed("inference", job.started, time.perf_counter_ns())
         return answer
 
-    async def _serve(self) -> None:
-        """Batch after batch until nothing waits."""
+    async def _run(self) -> None:
+        """Process batches until the queue is empty."""
         try:
-            while self._waiting:
-                await self._gather()
+            while self._queue:
+                await self._wait_for_expected()
                 batch = self._next_batch()
                 if batch:
-                    await self._answer(batch)
+                    await self._process(batch)
         finally:
-            self._rounds = None
+            self._worker = None
 
-    async def _gather(self) -> None:
-        """Give what is on its way the window's time to arrive."""
+    async def _wait_for_expected(self) -> None:
+        """Wait until all expected images are queued, the batch is full, or the window is over."""
         try:
             async with asyncio.timeout(self._window_s):
-                while self._coming and len(self._waiting) < self._max_batch_size:
-                    self._news.clear()
-                    await self._news.wait()
+                while self._expected and len(self._queue) < self._max_batch_size:
+                    self._changed.clear()
+                    await self._changed.wait()
         except TimeoutError:
-            pass  # the window is over: go with what is there
+            pass
 
     def _next_batch(self) -> list[_Job]:
-        """The oldest waiting image, and those after it that can share its call; what nobody waits for is dropped."""
+        """Return the oldest image in the queue and later ones that can share its call; drop cancelled ones."""
         batch: list[_Job] = []
         others: deque[_Job] = deque()
-        while self._waiting and len(batch) < self._max_batch_size:
-            job = self._waiting.popleft()
+        while self._queue and len(batch) < self._max_batch_size:
+            job = self._queue.popleft()
             if job.answer.done():
                 self._telemetry.metrics.dropped.inc()
-            elif not batch or job.questions == batch[0].questions:
+            elif not batch or job.target_count == batch[0].target_count:
                 batch.append(job)
             else:
                 others.append(job)
-        self._waiting.extendleft(reversed(others))
-        self._count()
+        self._queue.extendleft(reversed(others))
+        self._update_depth()
         return batch
 
-    async def _answer(self, batch: list[_Job]) -> None:
+    async def _process(self, batch: list[_Job]) -> None:
         for job in batch:
-            job.began = time.perf_counter_ns()
+            job.started = time.perf_counter_ns()
         self._telemetry.metrics.batch_size.observe(len(batch))
         try:
             rows = await self._workers.infer(lambda: self._compute(batch))
-        except Exception as error:  # noqa: BLE001  # the boundary of a request: whatever it is becomes its answer
+        except Exception as error:  # noqa: BLE001  # each request gets the error as its own
             if len(batch) == 1:
                 _settle(batch[0], error)
                 return
-            # One image's failure (or a batch too large for the memory) must not be its neighbours'.
-            log.warning("a batch of %d failed and is tried one by one: %s", len(batch), error)
+            # An image that fails, or a batch too large for the memory, must not fail the other requests.
+            log.warning("a batch of %d failed; retrying its images one by one: %s", len(batch), error)
             for job in batch:
-                await self._answer([job])
+                await self._process([job])
             return
         for job, row in zip(batch, rows, strict=True):
             _settle(job, row)
@@ -164,16 +162,16 @@ class Batcher:
         return [Evidence(*row) for row in zip(*fields, strict=True)]
 
     def _targets(self, batch: Sequence[_Job]) -> Float32Array:
-        """`[B, T, classes]`; an image that is only scored is asked about its predicted class."""
-        nothing = np.zeros((1, len(self._runtime.manifest.classes)), np.float32)
-        return np.stack([nothing if job.targets is None else job.targets for job in batch])
+        """Stack the targets to `[B, T, classes]`. An image without targets gets a row of zeros, the predicted class."""
+        predicted = np.zeros((1, len(self._runtime.manifest.classes)), np.float32)
+        return np.stack([predicted if job.targets is None else job.targets for job in batch])
 
-    def _count(self) -> None:
-        self._telemetry.metrics.queue_depth.set(len(self._waiting))
+    def _update_depth(self) -> None:
+        self._telemetry.metrics.queue_depth.set(len(self._queue))
 
 
 def _settle(job: _Job, outcome: Scores | Evidence | Exception) -> None:
-    if job.answer.done():  # its request has gone
+    if job.answer.done():  # its request was cancelled
         return
     if isinstance(outcome, Exception):
         job.answer.set_exception(outcome)

@@ -1,4 +1,4 @@
-"""Does a loaded model still answer as it did when it was exported? Golden cases, recorded then and replayed now."""
+"""The self-test of a loaded model: replays the golden cases that were recorded at its export."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _DIMENSIONS = {"images": 4, "targets": 2, "probabilities": 2, "logits": 2, "nove
 
 
 @dataclass(frozen=True, slots=True)
-class Golden:
-    """N images and what a model answered to them.
+class GoldenCases:
+    """N images and the outputs of a model for them.
 
-    `images` uint8 `[N, H, W, C]`; `targets` float32 `[N, classes]`, the one-hot classes whose maps they are;
+    `images` is uint8 `[N, H, W, C]`; `targets` float32 `[N, classes]`, the one-hot class that each map explains;
     `probabilities` and `logits` float32 `[N, classes]`; `novelty` float32 `[N]`; `maps` float32 `[N, h, w]`, Grad-CAM
-    before its ReLU, in the score's units.
+    before its ReLU, in units of the score.
     """
 
     images: UInt8Array
@@ -35,43 +35,45 @@ class Golden:
     maps: Float32Array
 
 
-def answers(runtime: Runtime, images: UInt8Array, targets: Float32Array) -> Golden:
-    """What `runtime` answers to `images` `[N, H, W, C]` and one target for each, `[N, classes]`."""
+def capture_golden(runtime: Runtime, images: UInt8Array, targets: Float32Array) -> GoldenCases:
+    """Run `runtime` on `images` `[N, H, W, C]` with one target each, `[N, classes]`, and record its outputs."""
     evidence = runtime.evidence(images, targets[:, None])
     maps = [gradcam(a, g[0]) for a, g in zip(evidence.features, evidence.gradients, strict=True)]
-    return Golden(images, targets, evidence.probabilities, evidence.logits, evidence.novelty, np.stack(maps))
+    return GoldenCases(images, targets, evidence.probabilities, evidence.logits, evidence.novelty, np.stack(maps))
 
 
-def write_golden(path: Path, golden: Golden) -> None:
-    """Write `golden` as a NumPy archive; the same cases give the same bytes."""
+def write_golden(path: Path, golden: GoldenCases) -> None:
+    """Write `golden` as a NumPy archive. Equal cases give equal bytes."""
     np.savez_compressed(path, **{name: getattr(golden, name) for name in _DIMENSIONS})
 
 
-def read_golden(path: Path) -> Golden:
-    """Read what `write_golden` wrote; nothing in the file is executed.
+def read_golden(path: Path) -> GoldenCases:
+    """Read a file that `write_golden` wrote, without unpickling.
 
     Raises:
-        SelfTestError: it is not such a file.
+        SelfTestError: if the file contains no valid golden cases.
     """
     try:
         with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in _DIMENSIONS}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise SelfTestError(f"{path} holds no golden cases that can be read: {error}") from error
+        raise SelfTestError(f"{path} contains no golden cases that can be read: {error}") from error
     for name, array in arrays.items():
         kind = np.uint8 if name == "images" else np.float32
         if array.ndim != _DIMENSIONS[name] or array.dtype != kind or len(array) != len(arrays["images"]):
-            raise SelfTestError(f"{path}: {name!r} is {array.dtype} of shape {array.shape}: no golden cases")
-    return Golden(**arrays)
+            raise SelfTestError(
+                f"{path} contains no valid golden cases: {name!r} has type {array.dtype} and shape {array.shape}"
+            )
+    return GoldenCases(**arrays)
 
 
 def load_runtime(entry: Path) -> Runtime:
-    """Verify and load a version folder, and check that it still answers as it did when it was exported.
+    """Verify and load a version folder, then run its self-test.
 
     Raises:
-        ArtifactError: it is refused; the message says why.
+        ArtifactError: if the model is refused; the message says why.
     """
-    # Imported here so that an application with a runtime of its own needs no TensorFlow.
+    # Imported here so that an application with another runtime does not need TensorFlow.
     from app.artifact.runtimes.tensorflow import TensorFlowRuntime  # noqa: PLC0415
 
     runtime = TensorFlowRuntime(entry)
@@ -80,14 +82,14 @@ def load_runtime(entry: Path) -> Runtime:
 
 
 def run_self_test(runtime: Runtime, entry: Path) -> None:
-    """What a loaded model has to pass before it answers anyone: its sanity outcome, and the golden cases of `entry`.
+    """Check a loaded model before it serves: the recorded result of its sanity check, and the golden cases in `entry`.
 
-    An artefact that was packed without them, so that its manifest's `sanity` or `self_test` is None, has nothing to
-    pass. The sanity outcome counts where the manifest has `training`: whether an exported model's weights were ever
-    trained is not known, and a network that is random already has nothing to lose.
+    Each check is skipped if the manifest has no `sanity` or no `self_test`. The sanity check is also skipped if the
+    manifest has no `training`: it is then unknown whether the weights were ever trained, and randomising random weights
+    changes nothing.
 
     Raises:
-        SelfTestError: it fails; the message has the figure.
+        SelfTestError: if a check fails; the message has the figure.
     """
     manifest = runtime.manifest
     if manifest.sanity is not None and manifest.training is not None:
@@ -100,38 +102,38 @@ def check_sanity(sanity: SanitySpec) -> None:
     """Refuse a model whose heatmaps did not change when its weights were randomised.
 
     Raises:
-        SelfTestError: they did not.
+        SelfTestError: if the heatmaps did not change.
     """
     if not sanity.passed:
         raise SelfTestError(
-            f"the heatmaps do not depend on the weights: with all of them randomised they still correlate with the "
-            f"original ones by {sanity.correlations[-1]:.2f}; below {sanity.limit:g} was expected"
+            f"the heatmaps do not depend on the weights: with all weights randomised, their correlation with the "
+            f"original ones is still {sanity.correlations[-1]:.2f}; it must be below {sanity.limit:g}"
         )
 
 
-def replay(runtime: Runtime, golden: Golden, spec: SelfTestSpec) -> None:
-    """Ask `runtime` the golden cases again.
+def replay(runtime: Runtime, golden: GoldenCases, spec: SelfTestSpec) -> None:
+    """Run `runtime` on the golden cases and compare its outputs with the recorded ones.
 
     Raises:
-        SelfTestError: an answer is further from the recorded one than `spec` allows; the message has the figure.
+        SelfTestError: if an output differs by more than `spec` allows; the message has the figure.
     """
     shape = (runtime.manifest.input.height, runtime.manifest.input.width, runtime.manifest.input.channels)
     layer, classes = runtime.manifest.feature_layer, len(runtime.manifest.classes)
     actual = tuple(getattr(golden, name).shape[1:] for name in _DIMENSIONS)
     if actual != (shape, (classes,), (classes,), (classes,), (), (layer.height, layer.width)):
         raise SelfTestError(f"the golden cases have shapes {actual}, which contradict the manifest")
-    found = answers(runtime, golden.images, golden.targets)
+    found = capture_golden(runtime, golden.images, golden.targets)
     _compare("probabilities", found.probabilities - golden.probabilities, spec.probability_tolerance)
     for name in ("logits", "novelty", "maps"):
         recorded, actual_values = getattr(golden, name).astype(np.float64), getattr(found, name)
-        # Of the largest of all cases: one that is nearly nothing must not be held to a share of nothing.
+        # Relative to the largest value of all cases: a case of tiny values would have a tiny tolerance.
         _compare(name, (actual_values - recorded) / (np.abs(recorded).max() or 1.0), spec.relative_tolerance)
 
 
-def _compare(what: str, differences: np.ndarray, tolerance: float) -> None:
+def _compare(name: str, differences: np.ndarray, tolerance: float) -> None:
     worst = float(np.abs(differences).max())
-    if not worst <= tolerance:  # NaN is no match either
+    if not worst <= tolerance:  # also true for NaN
         raise SelfTestError(
-            f"the model's {what} differ from those recorded at its export by up to {worst:.3g}; {tolerance:g} is "
-            "allowed. Its weights are not the ones that were exported, or this device computes otherwise"
+            f"the model's {name} differ from those recorded at its export by up to {worst:.3g}; {tolerance:g} is "
+            "allowed. The weights are not the exported ones, or this device computes differently"
         )

@@ -1,9 +1,8 @@
-"""The running service: what the lifespan makes, and what every request uses."""
+"""The running service: the state that all requests share, and its lifespan."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,12 +18,10 @@ from app.settings import Settings
 from app.telemetry.cores import available_cores
 from app.telemetry.stages import Telemetry
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(slots=True, eq=False)
 class Service:
-    """What every request uses; `stopping` once the process has been told to."""
+    """The state that all requests share; `stopping` is true once the process is shutting down."""
 
     admission: Admission
     registry: Registry
@@ -41,10 +38,17 @@ async def run_service(
     load: Callable[[Path], Runtime],
     on_refusal: Callable[[ArtifactError], None] | None,
 ) -> AsyncIterator[Service]:
-    """A service with its default model loaded; or, where `on_refusal` is given, with it being loaded.
+    """Run the service during the block.
+
+    Args:
+        settings: the settings.
+        telemetry: metrics and tracer.
+        runtime: a loaded model to serve as the default model; None to load it from the store.
+        load: returns the runtime of a version folder, or raises `ArtifactError`.
+        on_refusal: called if the default model is refused. With it, the block starts before the model is loaded.
 
     Raises:
-        ArtifactError: the default model is refused.
+        ArtifactError: if the default model is refused and `on_refusal` is None.
     """
     with Workers(available_cores()) as workers:
 
@@ -66,12 +70,12 @@ async def run_service(
             registry.adopt(runtime)
         elif on_refusal is None:
             await registry.start()
-        keeping = asyncio.create_task(_keep(registry, settings, on_refusal))
+        background = asyncio.create_task(_load_and_watch(registry, settings, on_refusal))
         try:
             yield Service(admission, registry, workers, telemetry)
         finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            background.cancel()
+            await asyncio.gather(background, return_exceptions=True)
             registry.close()
 
 
@@ -86,8 +90,10 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-async def _keep(registry: Registry, settings: Settings, on_refusal: Callable[[ArtifactError], None] | None) -> None:
-    """Load what is to be loaded, then keep in step with the store."""
+async def _load_and_watch(
+    registry: Registry, settings: Settings, on_refusal: Callable[[ArtifactError], None] | None
+) -> None:
+    """Load the models that are not loaded yet, then watch the store."""
     if not registry.ready and on_refusal is not None:
         try:
             await registry.start()

@@ -1,4 +1,4 @@
-"""The threads that work is done in: some for images and answers, one for the model."""
+"""The worker threads: one per core for images and responses, and one for inference."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 
 class Workers:
-    """Two pools, shared by all models: as many threads for images and answers as there are cores, one for inference.
+    """Two thread pools shared by all models: one thread per core for images and responses, and one for inference.
 
-    A model call uses every core by itself, so a second one at its side would only slow both. The pools bound how many
-    whole images are in memory at once, and the event loop never waits for either.
+    A model call uses all cores, so a second concurrent call would slow both down. The pools limit the number of decoded
+    images in memory, and keep the event loop free.
 
-    While they are open, NumPy's linear algebra has no threads of its own in this process: they would wait for more work
-    at the cost of whole cores, beside the model (docs/performance.md).
+    While the pools are open, NumPy's linear algebra has no threads of its own in this process: between calls they would
+    busy-wait, and take whole cores from the model (docs/performance.md).
     """
 
     def __init__(self, cores: int) -> None:
@@ -30,11 +30,11 @@ class Workers:
         self._algebra = ExitStack()
 
     async def run(self, call: Callable[[], T]) -> T:
-        """The result of `call`; if its caller is cancelled before it begins, it never does."""
+        """Return the result of `call`. If the caller is cancelled before `call` starts, it never runs."""
         return await _run(self._general, call)
 
     async def infer(self, call: Callable[[], T]) -> T:
-        """The result of `call`, which runs the model."""
+        """Return the result of `call`, which runs the model."""
         return await _run(self._inference, call)
 
     def __enter__(self) -> Self:
@@ -42,12 +42,12 @@ class Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Drop what has not begun, and let the threads end."""
+        """Drop calls that have not started, and stop the threads."""
         for pool in (self._general, self._inference):
             pool.shutdown(wait=False, cancel_futures=True)
         self._algebra.close()
 
 
 async def _run(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
-    context = contextvars.copy_context()  # log records and spans of the thread belong to the request
+    context = contextvars.copy_context()  # for the request id of log records, and the parent of spans
     return await asyncio.wrap_future(pool.submit(context.run, call))

@@ -1,4 +1,4 @@
-"""A folder's answers as one page to look through: every overlay with what was said about it."""
+"""The contact sheet: one page with the overlay and the prediction of every image of a folder."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _templates.filters.update(percent=lambda value: f"{100 * float(value):.1f} %", p
 
 
 def write_contact_sheet(path: Path, manifest: Manifest, rows: Sequence[dict[str, str]]) -> None:
-    """Write `rows` of a results table as HTML to `path`; links are relative, and nothing is loaded from elsewhere."""
-    read = [row for row in rows if not row["error"]]
+    """Write `rows` of a results table as HTML to `path`. Links are relative, and the page loads no remote resource."""
+    explained = [row for row in rows if not row["error"]]
     page = _templates.get_template("contact_sheet.html").render(
         manifest=manifest,
-        films=[row | {"probabilities": class_columns(row)} for row in read],
-        unread=[row for row in rows if row["error"]],
-        counts=Counter(row["label"] for row in read),
+        images=[row | {"probabilities": class_columns(row)} for row in explained],
+        unreadable=[row for row in rows if row["error"]],
+        counts=Counter(row["label"] for row in explained),
     )
     path.write_text(page, encoding="utf-8")

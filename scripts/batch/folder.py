@@ -1,4 +1,4 @@
-"""Every image of a folder through the analyzer, without a server."""
+"""Explain every image of a folder, without a server."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ from app.serving.workers import Workers
 from app.telemetry.cores import available_cores
 from app.telemetry.stages import Telemetry
 from scripts.batch.contact_sheet import write_contact_sheet
-from scripts.batch.results_table import Inquiry, ResultsTable
-from scripts.datasets.films import MAX_PIXELS
+from scripts.batch.results_table import AnswerKey, ResultsTable
+from scripts.datasets.images import MAX_PIXELS
 
 CONCURRENT_IMAGES = 32
 _BATCH_SIZE = 8
-# Nobody waits for a single film here, so batches may be filled.
+# No client waits for a single image, so the analyzer can wait until its batches are full.
 _WINDOW_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class FolderJob:
-    """What is asked of each film of `folder`, and where the answers go.
+    """The question about each image of `folder`, and how and where the results are written.
 
-    `concurrent_images` films are under way together: enough to fill the analyzer's batches, few enough for memory.
+    `side` is the longest side of an overlay in pixels. `concurrent_images` images are processed concurrently: enough to
+    fill the analyzer's batches, and few enough to fit into memory.
     """
 
     folder: Path
@@ -46,30 +47,30 @@ class FolderJob:
     concurrent_images: int = CONCURRENT_IMAGES
 
     @property
-    def words(self) -> str:
-        """The question, so that another one is answered anew."""
-        asked, style = self.question, self.style
+    def question_text(self) -> str:
+        """The question and the style as text; images are explained again if it changes."""
+        question, style = self.question, self.style
         return (
-            f"class={asked.class_name or ''} against={asked.against or ''} method={asked.method} "
+            f"class={question.class_name or ''} against={question.against or ''} method={question.method} "
             f"format={style.format} alpha={style.alpha:g} colormap={style.colormap} side={self.side}"
         )
 
 
-def films(folder: Path, out: Path) -> list[Path]:
-    """The files below `folder`, in order, without hidden ones and without what lies in `out`."""
+def image_files(folder: Path, out: Path) -> list[Path]:
+    """Return the files in `folder` and its sub-folders in order, except hidden files and files in `out`."""
     found = (path for path in folder.rglob("*") if path.is_file() and not path.is_relative_to(out))
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def explain_folder(job: FolderJob, runtime: Runtime) -> list[dict[str, str]]:
-    """Answer every film of `job`; the rows, in order of the file names.
+    """Explain every image of `job`, and return the rows of the results table in the order of the file names.
 
     Raises:
-        QuestionError: the question names a class or a method that there isn't.
+        QuestionError: the question names an unknown class or method, or the method can't answer it.
     """
     job.question.check(runtime.manifest.classes)
     job.out.mkdir(parents=True, exist_ok=True)
-    paths = films(job.folder, job.out)
+    paths = image_files(job.folder, job.out)
     results = ResultsTable(job.out / "results.csv", runtime.manifest.classes)
     asyncio.run(_explain_all(job, runtime, paths, results))
     results.keep(_name(path, job) for path in paths)
@@ -78,32 +79,32 @@ def explain_folder(job: FolderJob, runtime: Runtime) -> list[dict[str, str]]:
 
 
 async def _explain_all(job: FolderJob, runtime: Runtime, paths: Sequence[Path], results: ResultsTable) -> None:
-    waiting = iter(paths)
-    with Workers(available_cores()) as workers, results, tqdm(total=len(paths), unit="film") as progress:
+    pending = iter(paths)
+    with Workers(available_cores()) as workers, results, tqdm(total=len(paths), unit="image") as progress:
         limits = Limits(MAX_PIXELS, job.side, _BATCH_SIZE, _WINDOW_S)
         analyzer = Analyzer(runtime, workers, Telemetry(), limits)
         async with asyncio.TaskGroup() as group:
             for _ in range(job.concurrent_images):
-                group.create_task(_explain_some(job, analyzer, waiting, results, progress))
+                group.create_task(_explain_pending(job, analyzer, pending, results, progress))
 
 
-async def _explain_some(
-    job: FolderJob, analyzer: Analyzer, waiting: Iterator[Path], results: ResultsTable, progress: tqdm
+async def _explain_pending(
+    job: FolderJob, analyzer: Analyzer, pending: Iterator[Path], results: ResultsTable, progress: tqdm
 ) -> None:
-    for path in waiting:
+    for path in pending:
         await _explain_one(job, analyzer, path, results)
         progress.update()
 
 
 async def _explain_one(job: FolderJob, analyzer: Analyzer, path: Path, results: ResultsTable) -> None:
-    """Add the row of one film, unless it is there with its overlay."""
+    """Add the row of one image, unless its row and its overlay exist already."""
     name, manifest = _name(path, job), analyzer.manifest
-    row = {"file": name, "model": f"{manifest.name}/{manifest.version}", "question": job.words}
+    row = {"file": name, "model": f"{manifest.name}/{manifest.version}", "question": job.question_text}
     try:
         data = await asyncio.to_thread(path.read_bytes)
         row["sha256"] = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
         overlay = Path("overlays") / f"{name}.{job.style.format}"
-        if results.answer(Inquiry(**row)) and (job.out / overlay).is_file():
+        if results.answer(AnswerKey(**row)) and (job.out / overlay).is_file():
             return
         explanation = await analyzer.explain(identify(data), job.question, Drawing(job.style))
         assert explanation.overlay is not None
@@ -111,7 +112,7 @@ async def _explain_one(job: FolderJob, analyzer: Analyzer, path: Path, results: 
     except (InputError, OSError) as error:
         results.add(row | {"error": str(error)})
     else:
-        results.add(row | _answer(explanation) | {"overlay": overlay.as_posix()})
+        results.add(row | _answer_columns(explanation) | {"overlay": overlay.as_posix()})
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -119,8 +120,8 @@ def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _answer(explanation: Explanation) -> dict[str, str]:
-    """The columns that a prediction fills."""
+def _answer_columns(explanation: Explanation) -> dict[str, str]:
+    """Return the columns of the results table that the explanation fills."""
     prediction = explanation.prediction
     original, novelty = prediction.original, prediction.novelty
     return {
@@ -138,5 +139,5 @@ def _answer(explanation: Explanation) -> dict[str, str]:
 
 
 def _name(path: Path, job: FolderJob) -> str:
-    """What a film is called in the table: its path in the folder, in Unicode whatever the disk holds."""
+    """Return the name of an image in the table: its path in the folder, with undecodable bytes replaced."""
     return os.fsencode(path.relative_to(job.folder).as_posix()).decode("utf-8", "replace")

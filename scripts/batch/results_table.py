@@ -1,4 +1,4 @@
-"""The table of a folder's answers: a CSV that grows film by film, and from which an interrupted run goes on."""
+"""The results table of a folder: a CSV file that grows image by image, and from which an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _PREFIX = "p:"
 
 
 def columns(classes: Sequence[str]) -> list[str]:
-    """The table's header: what was asked of which bytes, the answer, one probability a class, what to mind."""
+    """Return the header of the table, which has one probability column `p:NAME` per class."""
     return [*_BEFORE, *(f"{_PREFIX}{name}" for name in classes), *_AFTER]
 
 
 def class_columns(row: _ROW) -> dict[str, str]:
-    """The probabilities of a row, by class name."""
+    """Return the probabilities of a row by class name."""
     return {name.removeprefix(_PREFIX): value for name, value in row.items() if name.startswith(_PREFIX)}
 
 
 @dataclass(frozen=True, slots=True)
-class Inquiry:
-    """What makes an answer the same: the bytes of a film, the model, and the question in words."""
+class AnswerKey:
+    """What determines an answer: the file and the digest of its bytes, the model, and the text of the question."""
 
     file: str
     sha256: str
@@ -35,10 +35,10 @@ class Inquiry:
 
 
 class ResultsTable:
-    """The rows of `path`, those that were there and those that are added; as a context, open for adding.
+    """The rows of the CSV file `path`: those of earlier runs, and new ones. Rows can be added in a `with` block.
 
-    A row is on disk when `add` returns. A last line that was cut short is dropped, as are rows of other columns; they
-    are answered anew.
+    A row is on disk when `add` returns. Rows with other columns are dropped, as is an incomplete last line; their
+    images are explained again.
     """
 
     def __init__(self, path: Path, classes: Sequence[str]) -> None:
@@ -58,48 +58,48 @@ class ResultsTable:
 
     @property
     def rows(self) -> list[_ROW]:
-        """One row a file, by name."""
+        """All rows, sorted by file."""
         return [self._rows[file] for file in sorted(self._rows)]
 
-    def answer(self, inquiry: Inquiry) -> _ROW | None:
-        """The row that answers `inquiry`; None if there is none, or only an error, which may have been mended."""
-        row = self._rows.get(inquiry.file)
-        asked = (inquiry.sha256, inquiry.model, inquiry.question)
-        return row if row and not row["error"] and (row["sha256"], row["model"], row["question"]) == asked else None
+    def answer(self, key: AnswerKey) -> _ROW | None:
+        """Return the row with this key, or None. A row with an error does not count, so that the image is retried."""
+        row = self._rows.get(key.file)
+        expected = (key.sha256, key.model, key.question)
+        return row if row and not row["error"] and (row["sha256"], row["model"], row["question"]) == expected else None
 
     def add(self, row: _ROW) -> None:
-        """Append `row`, which lacks what does not apply."""
+        """Append `row`; the columns that it lacks stay empty."""
         assert self._file is not None
-        whole = {name: row.get(name, "") for name in self._columns}
-        self._rows[row["file"]] = whole
-        csv.DictWriter(self._file, self._columns).writerow(whole)
+        complete = {name: row.get(name, "") for name in self._columns}
+        self._rows[row["file"]] = complete
+        csv.DictWriter(self._file, self._columns).writerow(complete)
         self._file.flush()
 
     def keep(self, files: Iterable[str]) -> None:
-        """Write the table anew, in order, with the rows of `files` only."""
+        """Rewrite the table in order, with only the rows of `files`."""
         kept = set(files)
         self._rows = {file: row for file, row in self._rows.items() if file in kept}
         self._write(self.rows)
 
     def _write(self, rows: Iterable[_ROW]) -> None:
-        """Replace the file at once: an interruption leaves the old one or the new one."""
-        fresh = self._path.with_suffix(".partial")
-        with fresh.open("w", newline="", encoding="utf-8") as file:
+        """Replace the file atomically: an interruption leaves either the old or the new file."""
+        partial = self._path.with_suffix(".partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
-        fresh.replace(self._path)
+        partial.replace(self._path)
 
 
 def _read(path: Path, expected: list[str]) -> list[_ROW]:
     if not path.is_file():
         return []
-    # Lines that were cut short have fewer fields than the header, or bytes that are half a letter.
+    # An incomplete line has fewer fields than the header, or ends in the middle of a character.
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         reader = csv.DictReader(file, restval=None)
         if reader.fieldnames != expected:
             return []
-        whole = [row for row in reader if None not in row and None not in row.values()]
-    if whole and not path.read_bytes().endswith(b"\n"):
-        whole.pop()  # its last field may lack its end
-    return whole
+        complete = [row for row in reader if None not in row and None not in row.values()]
+    if complete and not path.read_bytes().endswith(b"\n"):
+        complete.pop()  # the end of its last field may be missing
+    return complete

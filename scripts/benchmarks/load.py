@@ -1,4 +1,4 @@
-"""A real server process and clients that ask it, bounded in count and time."""
+"""Load tests: a server process, and a limited number of clients that send requests to it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _IN_FLIGHT = "lightbox_in_flight_requests"
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server process that is ready: where it answers, and the seconds that it took to get there."""
+    """A server process that is ready: its address, and the seconds from its start until it was ready."""
 
     url: str
     process: psutil.Process
@@ -39,13 +39,19 @@ class Server:
 
     @property
     def resident_mb(self) -> float:
-        """Its resident memory in units of 10⁶ bytes."""
+        """The resident memory of the process in units of 10⁶ bytes."""
         return float(self.process.memory_info().rss / 1e6)
 
 
 @contextmanager
 def served(settings: Settings) -> Iterator[Server]:
-    """A real server process on a free port, stopped when the block ends; every other setting is the environment's."""
+    """Run a server process on a free port until the block ends.
+
+    It serves the model of `settings`, and reads all other settings from the environment.
+
+    Raises:
+        ScriptError: the server does not become ready.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -66,10 +72,10 @@ def served(settings: Settings) -> Iterator[Server]:
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[Any], limit_s: float = 120) -> None:
-    """Return once `url` answers that it is ready.
+    """Wait until the service at `url` is ready.
 
     Raises:
-        ScriptError: the process has ended, or the time is over.
+        ScriptError: the process has ended, or the service is not ready within `limit_s` seconds.
     """
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
@@ -79,90 +85,98 @@ def wait_until_ready(url: str, process: subprocess.Popen[Any], limit_s: float = 
             if httpx.get(f"{url}/readyz").status_code == httpx.codes.OK:
                 return
         except httpx.TransportError:
-            pass  # nobody listens yet
+            pass  # the server does not listen yet
         time.sleep(0.1)
     raise ScriptError(f"the server was not ready within {limit_s:g} s")
 
 
 def rate(url: str, path: str, bodies: Sequence[bytes], *, clients: int, requests: int, label: str) -> float:
-    """Requests a second that `clients` get answered who ask one after the other, `requests` in all.
+    """Measure the throughput of `path` in requests per second.
+
+    `clients` concurrent clients send `requests` requests in total, each client one after another.
 
     Raises:
-        httpx.HTTPError: one was not answered well.
+        httpx.HTTPError: a request failed.
     """
 
     async def run() -> float:
-        left = iter(tqdm(range(requests), desc=label, unit="request", leave=False))
+        remaining = iter(tqdm(range(requests), desc=label, unit="request", leave=False))
         async with httpx.AsyncClient(base_url=url, timeout=120, limits=_limits(clients)) as client:
 
-            async def ask() -> None:
-                for number in left:
+            async def send_requests() -> None:
+                for number in remaining:
                     (await client.post(path, content=bodies[number % len(bodies)])).raise_for_status()
 
             start = time.perf_counter()
-            await asyncio.gather(*(ask() for _ in range(clients)))
+            await asyncio.gather(*(send_requests() for _ in range(clients)))
             return requests / (time.perf_counter() - start)
 
     return asyncio.run(run())
 
 
 def health_p99_ms(url: str, body: bytes, *, clients: int, rounds: int) -> tuple[dict[str, float], float]:
-    """How long health endpoints take, in ms at the 99th percentile, while `clients` fill the queue.
+    """Measure the latency of the health endpoints while `clients` occupy the service.
 
-    Also the median of how many requests were inside meanwhile, by which one sees whether it was full.
+    The clients run in a separate process, because in this one they would delay the measurement itself.
 
-    The crowd is a process of its own: in one with the watcher it would measure how busy it is itself.
+    Returns:
+        The 99th percentile of each endpoint's latency in milliseconds, and the median number of requests in flight,
+        which shows whether all slots were occupied.
 
     Raises:
-        ScriptError: a request of the crowd failed, or none came.
+        ScriptError: a request of the clients failed, or none arrived.
     """
-    spawning = multiprocessing.get_context("spawn")
-    done = spawning.Event()
-    crowd = spawning.Process(target=_crowd, args=(url, body, clients, done), daemon=True)
-    crowd.start()
+    context = multiprocessing.get_context("spawn")
+    done = context.Event()
+    load = context.Process(target=_send_load, args=(url, body, clients, done), daemon=True)
+    load.start()
     try:
         with httpx.Client(base_url=url, timeout=120) as client:
             _wait_for_load(client)
-            time.sleep(1)  # and for the rest of the crowd
+            time.sleep(1)  # until the other clients have started too
             waits: dict[str, list[float]] = {path: [] for path in HEALTH}
-            inside = []
+            in_flight = []
             for _ in tqdm(range(rounds), desc="health under load", unit="round", leave=False):
                 for path in HEALTH:
                     start = time.perf_counter()
                     client.get(path).raise_for_status()
                     waits[path].append(1000 * (time.perf_counter() - start))
-                inside.append(_in_flight(client))
+                in_flight.append(_in_flight(client))
     finally:
         done.set()
-        crowd.join()
-    if crowd.exitcode:
-        raise ScriptError("a request of the crowd was not answered")
-    return {path: float(np.percentile(taken, 99)) for path, taken in waits.items()}, statistics.median(inside)
+        load.join()
+    if load.exitcode:
+        raise ScriptError("a request of the load test failed")
+    return {path: float(np.percentile(taken, 99)) for path, taken in waits.items()}, statistics.median(in_flight)
 
 
 def _wait_for_load(client: httpx.Client, limit_s: float = 60) -> None:
-    """Return once the service is at work on something."""
+    """Wait until the service has requests in flight.
+
+    Raises:
+        ScriptError: none arrives within `limit_s` seconds.
+    """
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         if _in_flight(client):
             return
         time.sleep(0.1)
-    raise ScriptError(f"no request came within {limit_s:g} s")
+    raise ScriptError(f"no request arrived within {limit_s:g} s")
 
 
 def _in_flight(client: httpx.Client) -> float:
-    """How many requests hold a place."""
+    """Return the number of requests that hold a slot."""
     families = text_string_to_metric_families(client.get("/metrics").raise_for_status().text)
     return sum(sample.value for family in families if family.name == _IN_FLIGHT for sample in family.samples)
 
 
-def _crowd(url: str, body: bytes, clients: int, done: Event) -> None:
-    """Ask until `done`; what is refused (503) is sent again after a tenth of a second."""
+def _send_load(url: str, body: bytes, clients: int, done: Event) -> None:
+    """Send requests until `done` is set; a client that gets a 503 waits for a tenth of a second."""
 
     async def run() -> None:
         async with httpx.AsyncClient(base_url=url, timeout=120, limits=_limits(clients)) as client:
 
-            async def ask() -> None:
+            async def send_requests() -> None:
                 while not done.is_set():
                     answer = await client.post("/predict", content=body)
                     if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
@@ -170,7 +184,7 @@ def _crowd(url: str, body: bytes, clients: int, done: Event) -> None:
                     else:
                         answer.raise_for_status()
 
-            await asyncio.gather(*(ask() for _ in range(clients)))
+            await asyncio.gather(*(send_requests() for _ in range(clients)))
 
     asyncio.run(run())
 

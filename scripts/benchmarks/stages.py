@@ -1,4 +1,4 @@
-"""Where a service's time goes: what its own metrics say of a few requests."""
+"""The time that a service spends in each stage of a request, according to its own metrics."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _METRIC = "lightbox_stage_seconds"
 
 @contextmanager
 def stage_times(client: httpx.Client) -> Iterator[dict[str, float]]:
-    """What is asked in the block, by stage, in mean milliseconds an image; filled in when the block ends.
+    """Measure the mean milliseconds per image of each stage, for the requests in the block.
 
-    `client` asks the service that is watched, and nobody else does meanwhile.
+    The dictionary is filled when the block ends. Meanwhile, only the block may send requests to the service.
     """
     before, means = _totals(client), dict[str, float]()
     yield means
@@ -26,7 +26,7 @@ def stage_times(client: httpx.Client) -> Iterator[dict[str, float]]:
 
 
 def _totals(client: httpx.Client) -> dict[str, tuple[float, float]]:
-    """By stage: the seconds so far, and the images."""
+    """Return the total seconds and images of each stage."""
     sums, counts = dict[str, float](), dict[str, float]()
     for family in text_string_to_metric_families(client.get("/metrics").raise_for_status().text):
         for sample in family.samples:

@@ -1,4 +1,4 @@
-"""Grad-CAM as tutorials have it, on the weights of an artefact: what the service is compared with."""
+"""Grad-CAM as in tutorials, with the weights of an artefact, to compare the service with."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from scripts.networks.layers import LungGate
 
 
 def tutorial(entry: Path) -> Callable[[bytes], bytes]:
-    """A function from an encoded film to an encoded overlay, the way that Keras' own example goes.
+    """Return a function from an encoded image to an encoded overlay that follows the example of Keras.
 
-    Source: "Grad-CAM class activation visualization", keras.io/examples/vision/grad_cam: `model.predict`, then for
-    every image a second model with two outputs, a `GradientTape` around it, eagerly. The Keras model is built anew
-    and takes the artefact's weights; its answers are compared with the artefact's before it is used.
+    Source: "Grad-CAM class activation visualization", keras.io/examples/vision/grad_cam. For every image, the example
+    calls `model.predict`, builds a second model with two outputs, and runs it eagerly in a `GradientTape`. Here, the
+    Keras model is rebuilt with the weights of the artefact, and its logits are compared with the artefact's.
 
     Raises:
-        ScriptError: the artefact was not made by `scripts.train`, or the answers differ.
+        ScriptError: the artefact was not made by `scripts.train`, or the logits differ.
     """
     manifest = read_manifest(entry)
     model, layer = _model(entry)
@@ -43,16 +43,16 @@ def tutorial(entry: Path) -> Callable[[bytes], bytes]:
         model.predict(image, verbose=0)
         heatmap = _heatmap(image, model, layer)
         coloured = Image.fromarray((colormaps["jet"](heatmap)[..., :3] * 255).astype(np.uint8))
-        film = picture.image.convert("RGB")
+        original = picture.image.convert("RGB")
         buffer = io.BytesIO()
-        Image.blend(film, coloured.resize(film.size), 0.5).save(buffer, "PNG")
+        Image.blend(original, coloured.resize(original.size), 0.5).save(buffer, "PNG")
         return buffer.getvalue()
 
     return explain
 
 
 def _heatmap(image: np.ndarray, model: keras.Model, layer: str) -> np.ndarray:
-    """`make_gradcam_heatmap` of the example."""
+    """Follow `make_gradcam_heatmap` of the example."""
     both = keras.Model(model.inputs, [model.get_layer(layer).output, model.output])
     with tf.GradientTape() as tape:
         features, scores = both([image])
@@ -65,37 +65,37 @@ def _heatmap(image: np.ndarray, model: keras.Model, layer: str) -> np.ndarray:
 
 
 def _model(entry: Path) -> tuple[keras.Model, str]:
-    """The artefact's network as one flat Keras model that ends in logits, and the name of its feature layer."""
+    """Rebuild the network as a flat Keras model that ends in logits; return it and the name of its feature layer."""
     runtime = TensorFlowRuntime(entry)
     manifest = runtime.manifest
     backbone = (manifest.training or {}).get("backbone")
     if backbone not in BACKBONES:
-        raise ScriptError(f"{entry} was not made by scripts.train: there is no Keras model to compare with")
+        raise ScriptError(f"{entry} was not made by scripts.train, so there is no Keras model to compare with")
     gated = manifest.feature_layer.name == "lung_gate"
     network = build_network(BACKBONES[backbone], "none", len(manifest.classes), gated=gated, dropout=0.0, seed=0)
     image = keras.Input(network.frozen.input_shape[1:], name="image")
-    cut = x = _chained(network.frozen.layers[1:], image)
+    cut = x = _apply_layers(network.frozen.layers[1:], image)
     for layer in network.tail.layers[1:]:
         if isinstance(layer, LungGate):
-            x = layer([x, _chained(network.lungs.layers[1:], cut)]) if network.lungs else x
+            x = layer([x, _apply_layers(network.lungs.layers[1:], cut)]) if network.lungs else x
         elif layer is not network.lungs:
             x = layer(x)
-    # Cloned, because these layers have been called before, and `layer.output` is that of their first call.
-    model = keras.models.clone_model(keras.Model(image, _chained(network.head.layers[1:], x)))
+    # The model is cloned because its layers have been called before, and `layer.output` belongs to the first call.
+    model = keras.models.clone_model(keras.Model(image, _apply_layers(network.head.layers[1:], x)))
     values = {variable.name.removesuffix(":0"): variable for variable in runtime.variables()}
     for weight in model.weights:
         weight.assign(values[weight.path])
-    _compare(model, runtime)
+    _check_logits(model, runtime)
     return model, manifest.feature_layer.name
 
 
-def _chained(layers: Sequence[Any], x: Any) -> Any:
+def _apply_layers(layers: Sequence[Any], x: Any) -> Any:
     for layer in layers:
         x = layer(x)
     return x
 
 
-def _compare(model: keras.Model, runtime: TensorFlowRuntime) -> None:
+def _check_logits(model: keras.Model, runtime: TensorFlowRuntime) -> None:
     spec, classes = runtime.manifest.input, runtime.manifest.classes
     images = np.random.default_rng(0).integers(0, 256, (2, spec.height, spec.width, spec.channels), np.uint8)
     expected = runtime.evidence(images, np.zeros((2, 1, len(classes)), np.float32)).logits

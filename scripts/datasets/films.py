@@ -1,4 +1,4 @@
-"""A data folder: its films, their labels and patients, and how they are split."""
+"""A data folder: its films, their labels and patients, cross-validation folds and sample weights."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ from tqdm import tqdm
 from app.arrays import UInt8Array
 from app.artifact.manifest import InputSpec
 from app.errors import InputError
-from app.imaging.decoding import decode, to_input
-from app.imaging.headers import identify
+from scripts.datasets.images import network_input, read_image
 from scripts.errors import DataError
 
-MAX_PIXELS = 200_000_000
-# How much each film weighs in training; `film_weights` says how.
+# How the weight of a film in training is chosen; see `film_weights`.
 Weighting = Literal["source", "class", "none"]
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """One labelled image; `patient` and `source` are "" where the data folder doesn't say.
+    """One labelled radiograph.
 
-    `columns` is its row in the folder's table, all of it.
+    `patient` and `source` are empty where the data folder does not give them, and `mask` is the path of its lung mask,
+    if it has one. `columns` is the film's complete row in `metadata.csv`.
     """
 
     path: Path
@@ -42,21 +41,14 @@ class Film:
     columns: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Indices of films: `train` to fit, `validation` to stop and calibrate by, `test` to report, touched once."""
-
-    train: list[int]
-    validation: list[int]
-    test: list[int]
-
-
 def read_films(folder: Path) -> list[Film]:
-    """The films of `folder`: those of its `metadata.csv` (`file`, `label`, and where known `patient`, `source`,
-    `lung_mask`), or else of one sub-folder per class.
+    """List the films of a data folder.
+
+    The folder has a table `metadata.csv` with the columns `file` and `label`, and optionally `patient`, `source` and
+    `lung_mask`. Without a table, each sub-folder is a class.
 
     Raises:
-        DataError: there is no such folder, it holds no films, or its table can't be used.
+        DataError: the folder does not exist, holds no films, or its table is invalid.
     """
     if not folder.is_dir():
         raise DataError(f"there is no data folder {folder}")
@@ -84,7 +76,7 @@ def _from_table(table: Path) -> list[Film]:
             for row in rows
         ]
     if absent := [str(film.path) for film in films if not film.path.is_file()]:
-        raise DataError(f"{table} names {len(absent)} files that aren't there, first {absent[0]}")
+        raise DataError(f"{table} names {len(absent)} files that do not exist, the first of them {absent[0]}")
     return films
 
 
@@ -98,10 +90,10 @@ def _from_sub_folders(folder: Path) -> list[Film]:
 
 
 def class_names(films: Sequence[Film], order: Sequence[str] | None = None) -> tuple[str, ...]:
-    """The labels, sorted, or in `order` if that names them all.
+    """Return the labels of `films`, sorted or in the given `order`.
 
     Raises:
-        DataError: `order` is not exactly the labels that the films have, or there are fewer than two.
+        DataError: the films have fewer than two labels, or `order` does not list exactly these labels.
     """
     found = sorted({film.label for film in films})
     if len(found) < 2:
@@ -114,20 +106,27 @@ def class_names(films: Sequence[Film], order: Sequence[str] | None = None) -> tu
 
 
 def digest(films: Sequence[Film]) -> str:
-    """SHA-256 over every film's label and bytes, in any order of the films: what the data was."""
+    """Identify a data set: the SHA-256 over the label and the bytes of every film, independent of their order."""
     lines = sorted(f"{film.label} {hashlib.sha256(film.path.read_bytes()).hexdigest()}" for film in films)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def person(film: Film) -> str:
-    """Who is on it; a film without a patient is one."""
+def patient_key(film: Film) -> str:
+    """Return the key that films of one patient share; a film without a patient has a key of its own."""
     return film.patient or str(film.path)
 
 
-def folds(films: Sequence[Film], count: int, seed: int) -> list[list[int]]:
-    """`count` disjoint lists of indices, alike in labels; no patient is in two. A film without a patient is one."""
+def patient_folds(films: Sequence[Film], count: int, seed: int) -> list[list[int]]:
+    """Divide `films` into `count` folds with similar shares of each label and no patient in common.
+
+    Returns:
+        The indices of the films in each fold.
+
+    Raises:
+        DataError: there are too few films.
+    """
     labels = [film.label for film in films]
-    groups = [person(film) for film in films]
+    groups = [patient_key(film) for film in films]
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     try:
         return [test.tolist() for _, test in splitter.split(np.zeros(len(films)), labels, groups)]
@@ -135,43 +134,47 @@ def folds(films: Sequence[Film], count: int, seed: int) -> list[list[int]]:
         raise DataError(f"{len(films)} films can't be split into {count} parts: {error}") from error
 
 
-def split(films: Sequence[Film], seed: int) -> Split:
-    """Three fifths to train on, one to validate, one to test, by patient."""
-    test, validation, *train = folds(films, 5, seed)
-    return Split(sorted(index for part in train for index in part), sorted(validation), sorted(test))
-
-
 def read_pixels(films: Sequence[Film], spec: InputSpec) -> UInt8Array:
-    """All films as a network with input `spec` takes them, by the server's own code: uint8 `[N, H, W, C]`.
+    """Read all films as a network with input `spec` receives them from the service: uint8 `[N, H, W, C]`.
 
     Raises:
-        DataError: films that can't be decoded; the message names them all.
+        DataError: some films can't be decoded; the message lists all of them.
     """
 
     def read(film: Film) -> UInt8Array | str:
         try:
-            picture = decode(identify(film.path.read_bytes()), max_pixels=MAX_PIXELS)
+            return network_input(read_image(film.path), spec)
         except InputError as error:
             return f"{film.path}: {error}"
-        return to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
 
     with ThreadPoolExecutor() as pool:
-        read_all = list(tqdm(pool.map(read, films), total=len(films), desc="reading films", unit="film"))
-    faults = [fault for fault in read_all if isinstance(fault, str)]
+        results = list(tqdm(pool.map(read, films), total=len(films), desc="reading films", unit="film"))
+    faults = [result for result in results if isinstance(result, str)]
     if faults:
         raise DataError(f"{len(faults)} films can't be read:\n" + "\n".join(faults))
-    return np.stack([pixels for pixels in read_all if not isinstance(pixels, str)])
+    return np.stack([pixels for pixels in results if not isinstance(pixels, str)])
+
+
+def read_lung_mask(film: Film, spec: InputSpec) -> UInt8Array:
+    """Read the lung mask of `film` in the pixels of a network with input `spec`: uint8 `[H, W]`, 255 inside the lungs.
+
+    Raises:
+        InputError: the mask can't be decoded.
+    """
+    assert film.mask is not None
+    return network_input(read_image(film.mask), spec.model_copy(update={"channels": 1}))[..., 0]
 
 
 def film_weights(films: Sequence[Film], weighting: Weighting = "source") -> list[float]:
-    """A weight per film, mean 1.
+    """Return a weight for each film, with a mean of 1.
 
-    `none`: every film weighs the same. `class`: every class does. `source`: every class does, and within it a source
-    weighs as the root of its films.
+    With `none`, all films weigh the same. With `class`, each class has the same total weight, divided equally among
+    its films. With `source`, each class has the same total weight, and within a class the total weight of a source is
+    proportional to the square root of its number of films.
 
     Where a source holds only some classes, a network can tell the class by the source. Equal weights for all films
-    leave it that; equal weights for all sources let the few films of a small one decide. The root lies half-way, and
-    held up best (docs/model.md).
+    leave that possible; equal total weights for all sources let the few films of a small source dominate. The square
+    root lies between the two, and gave the best results (docs/model.md).
     """
     if weighting == "none":
         return [1.0] * len(films)

@@ -1,4 +1,7 @@
-"""Images that are no chest films, to measure novelty by: made by code, or carried by packages."""
+"""Out-of-distribution samples: images other than chest films, on which the novelty score should be high.
+
+The code draws them, or takes them from installed packages.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from scripts.datasets.samples import film_of
 
 
 def natural_pictures() -> list[Picture]:
-    """Photographs that scikit-image and scikit-learn ship, in colour, and each in grey."""
-    from skimage import data  # noqa: PLC0415  # an extra of evaluation, slow to import
+    """Return photographs of scikit-image and scikit-learn, each in colour and in grey."""
+    from skimage import data  # noqa: PLC0415  # slow to import, and only evaluation needs it
     from sklearn.datasets import load_sample_images  # noqa: PLC0415  # likewise
 
     names = ("astronaut", "coffee", "chelsea", "rocket", "camera", "coins", "brick", "grass", "gravel", "moon", "page")
@@ -25,7 +28,7 @@ def natural_pictures() -> list[Picture]:
 
 
 def text_pages(count: int = 12) -> list[Picture]:
-    """Black text on white, and white on black."""
+    """Draw pages of random words, alternately black on white and white on black."""
     font = ImageFont.load_default(size=18)
     pages = []
     for seed in range(count):
@@ -40,7 +43,7 @@ def text_pages(count: int = 12) -> list[Picture]:
 
 
 def noises(count: int = 12) -> list[Picture]:
-    """White noise, smooth noise, flat greys and gradients."""
+    """Draw white noise, smooth noise, uniform greys and gradients, in turn."""
     made = []
     for seed in range(count):
         rng = np.random.default_rng(seed)
@@ -59,14 +62,14 @@ def noises(count: int = 12) -> list[Picture]:
 
 
 def other_films() -> list[Picture]:
-    """Radiographs of a leg, from pydicom-data."""
+    """Return the radiograph of a leg in pydicom-data."""
     names = [Path(str(file)).name for file in files("pydicom-data") or []]
     return [Picture(Image.fromarray(film_of(name)), "PNG") for name in sorted(names) if name == "RG3_UNCR.dcm"]
 
 
 @cache
 def out_of_distribution_samples() -> dict[str, list[Picture]]:
-    """All of them, by kind."""
+    """Return all samples by kind; the kinds are keys of the report."""
     return {
         "natural pictures": natural_pictures(),
         "text pages": text_pages(),

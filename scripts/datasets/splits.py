@@ -1,4 +1,4 @@
-"""Which films are trained on, and which are tested on."""
+"""Train-test splits: which films a model is trained on, and which it is tested on."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from scripts.datasets.films import Film, folds, person
+from scripts.datasets.films import Film, patient_folds, patient_key
 from scripts.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Indices of the films to train on and of those to test on, both in rising order."""
+class TrainTestSplit:
+    """The indices of the films to train on and of the films to test on, both ascending."""
 
     name: str
     train: np.ndarray
     test: np.ndarray
 
     @classmethod
-    def without_patients(cls, name: str, films: Sequence[Film], train: Sequence[int], test: Sequence[int]) -> Part:
-        """A part whose training films show no one whom a test film shows."""
-        shown = {person(films[i]) for i in test}
-        return cls(name, np.array([i for i in train if person(films[i]) not in shown], int), np.array(test, int))
+    def by_patient(cls, name: str, films: Sequence[Film], train: Sequence[int], test: Sequence[int]) -> TrainTestSplit:
+        """Create a split that leaves out of `train` every film of a patient who also appears in `test`."""
+        tested = {patient_key(films[i]) for i in test}
+        kept = [i for i in train if patient_key(films[i]) not in tested]
+        return cls(name, np.array(kept, int), np.array(test, int))
 
 
-def selected(films: Sequence[Film], column: str, value: str) -> list[int]:
-    """The indices of the films whose `column` is `value`.
+def select_films(films: Sequence[Film], column: str, value: str) -> list[int]:
+    """Return the indices of the films that have `value` in `column`.
 
     Raises:
-        DataError: there are none; the message lists the values that there are.
+        DataError: no film has this value; the message lists the values that exist.
     """
     values = _column(films, column)
     if value not in values:
@@ -39,45 +40,52 @@ def selected(films: Sequence[Film], column: str, value: str) -> list[int]:
     return [i for i, found in enumerate(values) if found == value]
 
 
-def by_folds(films: Sequence[Film], chosen: Sequence[int], count: int, seed: int, *, by_patient: bool) -> list[Part]:
-    """Cross-validation over the films of indices `chosen`, alike in labels.
+def k_fold(
+    films: Sequence[Film], chosen: Sequence[int], count: int, seed: int, *, by_patient: bool
+) -> list[TrainTestSplit]:
+    """Split the films with the indices `chosen` for a `count`-fold cross-validation, stratified by label.
 
-    By image, a patient's films may lie on both sides, as in much that is published: figures come out higher.
+    Unless the split is `by_patient`, films of one patient may be in both the training and the test set. Much published
+    work splits this way, which raises the figures.
 
     Raises:
         DataError: there are too few films.
     """
-    few = [films[i] for i in chosen]
+    selection = [films[i] for i in chosen]
     if by_patient:
-        tests = folds(few, count, seed)
+        tests = patient_folds(selection, count, seed)
     else:
         splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
         try:
-            tests = [test.tolist() for _, test in splitter.split(few, [film.label for film in few])]
+            tests = [test.tolist() for _, test in splitter.split(selection, [film.label for film in selection])]
         except ValueError as error:
-            raise DataError(f"{len(few)} films can't be split into {count} parts: {error}") from error
-    every = np.array(chosen)
-    return [Part(f"fold {n}", np.delete(every, test), every[test]) for n, test in enumerate(tests, start=1)]
+            raise DataError(f"{len(selection)} films can't be split into {count} parts: {error}") from error
+    indices = np.array(chosen)
+    return [
+        TrainTestSplit(f"fold {n}", np.delete(indices, test), indices[test]) for n, test in enumerate(tests, start=1)
+    ]
 
 
-def leaving_out(films: Sequence[Film], chosen: Sequence[int], column: str) -> list[Part]:
-    """Of the films of indices `chosen`, those of each value of `column` once left out, and tested on.
+def leave_one_group_out(films: Sequence[Film], chosen: Sequence[int], column: str) -> list[TrainTestSplit]:
+    """Split the films with the indices `chosen` once for each value of `column`: test on that value, train on the rest.
 
-    A value without which fewer than two classes would be left is not left out.
+    A value is skipped if the films without it have fewer than two classes.
 
     Raises:
-        DataError: no film has that column, or none of its values can be left out.
+        DataError: no film has the column, or fewer than two of its values can be left out.
     """
     values = _column(films, column)
-    parts = []
+    splits = []
     for value in sorted({values[i] for i in chosen}):
         rest, test = [i for i in chosen if values[i] != value], [i for i in chosen if values[i] == value]
-        part = Part.without_patients(f"{column} {value}", films, rest, test)
-        if len({films[i].label for i in part.train}) > 1:
-            parts.append(part)
-    if len(parts) < 2:
-        raise DataError(f"to leave out one {column} at a time needs two whose absence leaves two classes to train on")
-    return parts
+        split = TrainTestSplit.by_patient(f"{column} {value}", films, rest, test)
+        if len({films[i].label for i in split.train}) > 1:
+            splits.append(split)
+    if len(splits) < 2:
+        raise DataError(
+            f"leaving out one {column} at a time needs two values without which the films still have two classes"
+        )
+    return splits
 
 
 def _column(films: Sequence[Film], column: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say, and a threshold for novelty, fitted to films that a model never saw."""
+"""Calibrated probabilities and the novelty threshold, fitted on films that the model was not trained on."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from scipy.special import log_softmax
 
 from app.arrays import Float32Array
 
-# The share of real films that may be flagged as novel.
+# The share of genuine films that the novelty threshold may flag.
 NOVEL_SHARE = 0.02
 
 
 def temperature_of(probabilities: Float32Array, labels: np.ndarray) -> float:
-    """The temperature that minimises the log loss of `probabilities` `[N, classes]` made at temperature 1.
+    """Return the temperature that minimises the log loss of `probabilities` `[N, classes]`, given at temperature 1.
 
-    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. The logarithm of a probability is its logit up to
-    a constant, which softmax does not see.
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. The logarithm of a probability is the logit up
+    to a constant, and softmax ignores constants.
     """
     logits = _logits(probabilities)
 
@@ -30,7 +30,7 @@ def temperature_of(probabilities: Float32Array, labels: np.ndarray) -> float:
 
 
 def tempered(probabilities: Float32Array, temperature: float) -> Float32Array:
-    """`probabilities` `[N, classes]` made at temperature 1, at another one."""
+    """Return `probabilities` `[N, classes]`, given at temperature 1, at another temperature."""
     return np.exp(log_softmax(_logits(probabilities) / temperature, axis=-1)).astype(np.float32)
 
 
@@ -38,28 +38,31 @@ def _logits(probabilities: Float32Array) -> np.ndarray:
     return np.log(np.maximum(probabilities.astype(np.float64), 1e-30))
 
 
-def cross_calibrated(parts: Sequence[tuple[Float32Array, np.ndarray]]) -> list[Float32Array]:
-    """Each part's probabilities at the temperature that suits all the other parts."""
+def cross_calibrated(folds: Sequence[tuple[Float32Array, np.ndarray]]) -> list[Float32Array]:
+    """Return the probabilities of each fold at the temperature fitted on all other folds.
+
+    Each fold is a pair of probabilities `[N, classes]` and labels `[N]`.
+    """
     return [
         tempered(
             probabilities,
             temperature_of(
-                np.concatenate([p for other, (p, _) in enumerate(parts) if other != number]),
-                np.concatenate([labels for other, (_, labels) in enumerate(parts) if other != number]),
+                np.concatenate([p for other, (p, _) in enumerate(folds) if other != number]),
+                np.concatenate([labels for other, (_, labels) in enumerate(folds) if other != number]),
             ),
         )
-        for number, (probabilities, _) in enumerate(parts)
+        for number, (probabilities, _) in enumerate(folds)
     ]
 
 
 def threshold_of(scores: Float32Array) -> float:
-    """The novelty score `[N]` that all but `NOVEL_SHARE` of the films stay below."""
+    """Return the threshold that all but a share of `NOVEL_SHARE` of the novelty scores `[N]` stay below."""
     return float(np.quantile(scores, 1 - NOVEL_SHARE))
 
 
-def cross_scaled(parts: Sequence[Float32Array]) -> list[Float32Array]:
-    """Each part's novelty scores in units of the threshold that suits all the other parts."""
+def cross_scaled(folds: Sequence[Float32Array]) -> list[Float32Array]:
+    """Return the novelty scores of each fold divided by the threshold fitted on all other folds."""
     return [
-        scores / threshold_of(np.concatenate([p for other, p in enumerate(parts) if other != number]))
-        for number, scores in enumerate(parts)
+        scores / threshold_of(np.concatenate([p for other, p in enumerate(folds) if other != number]))
+        for number, scores in enumerate(folds)
     ]

@@ -1,4 +1,4 @@
-"""Reports as HTML: the figures of a model with their charts, and the films that it got wrong."""
+"""HTML reports: the figures of a model with their charts, and the gallery of misclassified films."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from app.artifact.manifest import Manifest
 from app.artifact.runtimes.base import Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.explain.cams import gradcam, normalise
-from app.imaging.decoding import decode, to_input
 from app.imaging.encoders import encode_picture
 from app.imaging.geometry import seen_region
-from app.imaging.headers import identify
 from app.imaging.overlay import Style, draw_overlay
-from scripts.datasets.films import MAX_PIXELS, Film
+from scripts.datasets.films import Film
+from scripts.datasets.images import network_input, read_image
 
 _templates = Environment(
     loader=PackageLoader("scripts.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -36,14 +35,14 @@ def _percent(value: float | None) -> str:
 
 
 def _interval(figure: dict[str, Any]) -> str:
-    """A proportion with its interval, in words of a table."""
+    """Format a proportion with its interval as percentages."""
     if figure["value"] is None:
         return "–"
     return f"{_percent(figure['value'])} ({_percent(figure['low'])} to {_percent(figure['high'])})"
 
 
 def _area(figure: dict[str, Any]) -> str:
-    """An area under a curve with its interval."""
+    """Format an area under a curve with its interval."""
     return "–" if figure["value"] is None else f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
 
 
@@ -51,31 +50,31 @@ _templates.filters.update(percent=_percent, interval=_interval, area=_area)
 
 
 def write_report(
-    out: Path, manifest: Manifest, figures: dict[str, Any], wrong: Sequence[tuple[Path, Sequence[Film]]]
+    out: Path, manifest: Manifest, figures: dict[str, Any], misclassified: Sequence[tuple[Path, Sequence[Film]]]
 ) -> None:
-    """Write `metrics.json` and `report.html`, neither with a picture of a patient, and the gallery `films/`.
+    """Write `metrics.json`, `report.html` and the gallery `films/index.html` into the folder `out`.
 
-    `wrong` are the films that each artefact got wrong, the most certain mistakes first.
+    Only the gallery shows patients. It shows the films in `misclassified`, which lists those of each artefact.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     charts = {"roc": _roc(figures), "reliability": _reliability(figures), "randomised": _randomised(figures)}
     page = _templates.get_template("report.html").render(manifest=manifest, figures=figures, charts=charts)
     (out / "report.html").write_text(page, encoding="utf-8")
-    _write_gallery(out / "films", manifest, wrong)
+    _write_gallery(out / "films", manifest, misclassified)
 
 
 def _svg(figure: Figure) -> Markup:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
-    return Markup(text[text.index("<svg") :])  # noqa: S704  # our own drawing; no text of a user's is in it
+    return Markup(text[text.index("<svg") :])  # noqa: S704  # the chart contains no user text
 
 
-def _axes(title: str, across: str, upward: str) -> tuple[Figure, Any]:
+def _axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Any]:
     figure = Figure(figsize=(4.6, 4), layout="constrained")
     axes = figure.add_subplot()
-    axes.set(title=title, xlabel=across, ylabel=upward)
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
     return figure, axes
 
 
@@ -90,29 +89,26 @@ def _roc(figures: dict[str, Any]) -> Markup:
 
 
 def _reliability(figures: dict[str, Any]) -> Markup:
-    figure, axes = _axes("Reliability", "probability of the answer", "share of right answers")
+    figure, axes = _axes("Reliability", "top probability", "accuracy")
     axes.plot([0, 1], [0, 1], color="0.7", linestyle=":")
-    sure, right, share = np.array(figures["reliability"]).T
-    axes.plot(sure, right, marker="o")
-    axes.bar(sure, share, width=0.03, color="0.8", label="share of films")
+    confidence, accuracy, share = np.array(figures["reliability"]).T
+    axes.plot(confidence, accuracy, marker="o")
+    axes.bar(confidence, share, width=0.03, color="0.8", label="share of films")
     axes.legend(loc="upper left")
     return _svg(figure)
 
 
 def _randomised(figures: dict[str, Any]) -> Markup:
-    figure, axes = _axes("Cascading randomisation", "weights randomised, from the logits down", "rank correlation")
+    figure, axes = _axes("Cascading randomisation", "randomised variables, counted from the logits", "rank correlation")
     axes.plot(*np.array([(0, 1.0), *figures["controls"]["randomised"]]).T, marker="o")
     axes.axhline(0, color="0.7", linestyle=":")
     return _svg(figure)
 
 
-def _write_gallery(folder: Path, manifest: Manifest, wrong: Sequence[tuple[Path, Sequence[Film]]]) -> None:
-    """Write the `wrong` films with the Grad-CAMs of the predicted and of the true class, as one self-contained page.
-
-    The most instructive picture of a classifier is a film that it got wrong, with what it looked at.
-    """
+def _write_gallery(folder: Path, manifest: Manifest, misclassified: Sequence[tuple[Path, Sequence[Film]]]) -> None:
+    """Write a self-contained page with each misclassified film and the Grad-CAMs of its predicted and true class."""
     entries = []
-    for path, films in wrong:
+    for path, films in misclassified:
         runtime = TensorFlowRuntime(path)
         entries += [_entry(runtime, film) for film in tqdm(films, desc="heatmaps", unit="film")]
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,8 +118,8 @@ def _write_gallery(folder: Path, manifest: Manifest, wrong: Sequence[tuple[Path,
 
 def _entry(runtime: Runtime, film: Film) -> dict[str, Any]:
     spec, classes = runtime.manifest.input, runtime.manifest.classes
-    picture = decode(identify(film.path.read_bytes()), max_pixels=MAX_PIXELS)
-    pixels = to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
+    picture = read_image(film.path)
+    pixels = network_input(picture, spec)
     truth = np.eye(len(classes), dtype=np.float32)[classes.index(film.label)]
     evidence = runtime.evidence(pixels[None], np.stack([np.zeros_like(truth), truth])[None])
     region = seen_region(picture.width, picture.height, spec.width, spec.height, spec.fit)

@@ -1,6 +1,6 @@
-"""Questions that a sceptic would ask: what does a classifier answer when it can't know, or when it should not care?
+"""Robustness checks: what a classifier answers when an image lacks the evidence, or differs only in irrelevant ways.
 
-Each control asks a model about films that it was not trained on, changed in one way.
+Each check asks a model about films that it was not trained on, changed in one way.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -23,36 +25,31 @@ from app.artifact.manifest import InputSpec
 from app.artifact.runtimes.base import Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.explain.cams import gradcam, normalise
-from app.imaging.decoding import decode, to_input
 from app.imaging.geometry import Fit
-from app.imaging.headers import identify
 from app.imaging.picture import Picture
-from scripts.datasets.films import MAX_PIXELS, Film
+from scripts.datasets.films import Film, patient_key, read_lung_mask, read_pixels
+from scripts.datasets.images import network_input, read_image
+from scripts.evaluation.predictions import Predictions
+from scripts.evaluation.statistics import mean_of, proportion
 
-RIM = 0.12  # share of the side that a border or a corner takes
+RIM = 0.12  # the width of the border and the side of a corner, as a share of the image's side
+# Each change costs a prediction per film, so the checks that make many changes use this many films of each model.
+MAX_FILMS = 120
 _BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Of one masked film: the share of positive heat inside the lungs, and the lungs' share of what the network saw."""
+    """The shares of the positive heat and of the pixels that lie inside the lungs of `film`."""
 
     film: Film
     heat_inside: float
     lungs: float
 
 
-def picture_of(film: Film) -> Picture:
-    """The film, decoded as the service does."""
-    return decode(identify(film.path.read_bytes()), max_pixels=MAX_PIXELS)
-
-
 def lung_mask(film: Film, spec: InputSpec) -> UInt8Array:
-    """The lung mask of `film` in the network's pixels, `[H, W]`, 0 or 1."""
-    assert film.mask is not None
-    mask = decode(identify(film.mask.read_bytes()), max_pixels=MAX_PIXELS)
-    seen = to_input(mask, width=spec.width, height=spec.height, channels=1, fit=spec.fit)
-    return (seen[..., 0] > 127).astype(np.uint8)
+    """Return the lung mask of `film` in the network's pixels: `[H, W]`, 0 or 1."""
+    return (read_lung_mask(film, spec) > 127).astype(np.uint8)
 
 
 def _gamma(exponent: float) -> Callable[[Picture], Picture]:
@@ -68,7 +65,7 @@ def _recompressed(picture: Picture) -> Picture:
         return Picture(image, picture.format)
 
 
-# What changes nothing of what a radiologist would say.
+# Changes that would not alter a radiologist's diagnosis: a function, and a fit that replaces the model's own.
 HARMLESS: dict[str, tuple[Callable[[Picture], Picture], Fit | None]] = {
     "squashed to a square": (lambda picture: picture, "squash"),
     "padded to a square": (lambda picture: picture, "pad"),
@@ -79,53 +76,50 @@ HARMLESS: dict[str, tuple[Callable[[Picture], Picture], Fit | None]] = {
 
 
 def changed_answers(runtime: Runtime, films: Sequence[Film]) -> dict[str, np.ndarray]:
-    """For each harmless change and film, whether the answer is another than to the film as it is: bool `[N]`."""
+    """Return, for each harmless change, whether it alters the prediction for each film: bool `[N]`."""
     spec = runtime.manifest.input
-    pictures = [picture_of(film) for film in films]
-    plain = answers(runtime, np.stack([_seen(picture, spec, spec.fit) for picture in pictures]))
+    pictures = [read_image(film.path) for film in films]
+    original = predicted_classes(runtime, np.stack([network_input(picture, spec) for picture in pictures]))
     changes = {}
     for name, (change, fit) in tqdm(HARMLESS.items(), desc="harmless changes", unit="change"):
-        pixels = np.stack([_seen(change(picture), spec, fit or spec.fit) for picture in pictures])
-        changes[name] = answers(runtime, pixels) != plain
+        pixels = np.stack([network_input(change(picture), spec, fit) for picture in pictures])
+        changes[name] = predicted_classes(runtime, pixels) != original
     return changes
 
 
-def _seen(picture: Picture, spec: InputSpec, fit: Fit) -> UInt8Array:
-    return to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=fit)
-
-
-def answers(runtime: Runtime, pixels: UInt8Array) -> np.ndarray:
-    """The index of the most probable class for each image, `[N]`."""
+def predicted_classes(runtime: Runtime, pixels: UInt8Array) -> np.ndarray:
+    """Return the index of the most probable class of each image, `[N]`."""
     starts = range(0, len(pixels), _BATCH)
     return np.concatenate([runtime.predict(pixels[s : s + _BATCH]).probabilities.argmax(axis=-1) for s in starts])
 
 
 def without_lungs(runtime: Runtime, films: Sequence[Film]) -> np.ndarray:
-    """The answers to masked `films` with their lungs painted over in the film's mean grey, `[N]`."""
+    """Predict films with masks after painting their lungs over in the film's mean grey; returns class indices `[N]`."""
     spec = runtime.manifest.input
     painted = []
     for film in films:
-        pixels = _seen(picture_of(film), spec, spec.fit).copy()
+        pixels = network_input(read_image(film.path), spec).copy()
         pixels[lung_mask(film, spec) == 1] = pixels.mean(axis=(0, 1)).astype(np.uint8)
         painted.append(pixels)
-    return answers(runtime, np.stack(painted))
+    return predicted_classes(runtime, np.stack(painted))
 
 
 def only_rim(runtime: Runtime, pixels: UInt8Array, *, corners: bool) -> np.ndarray:
-    """The answers to images of which only the border, or only the corners, can be seen, `[N]`."""
+    """Predict images of which only the border, or only the `corners`, are visible; returns class indices `[N]`."""
     height, width = pixels.shape[1:3]
     rows = np.minimum(np.arange(height), np.arange(height)[::-1]) < RIM * height
     columns = np.minimum(np.arange(width), np.arange(width)[::-1]) < RIM * width
     shown = rows[:, None] & columns[None, :] if corners else rows[:, None] | columns[None, :]
-    return answers(runtime, np.where(shown[None, :, :, None], pixels, np.uint8(0)))
+    return predicted_classes(runtime, np.where(shown[None, :, :, None], pixels, np.uint8(0)))
 
 
 def lung_attention(runtime: Runtime, films: Sequence[Film]) -> list[Attention]:
-    """Where the heat for the predicted class lies, on films with lung masks; films without any heat are left out."""
+    """Measure the heat inside the lungs on films with masks, for the predicted class; omit films without heat."""
     spec, layer = runtime.manifest.input, runtime.manifest.feature_layer
+    predicted = np.zeros((1, 1, len(runtime.manifest.classes)), np.float32)
     found = []
     for film in tqdm(films, desc="lung attention", unit="film"):
-        evidence = runtime.evidence(_seen(picture_of(film), spec, spec.fit)[None], _predicted(runtime))
+        evidence = runtime.evidence(network_input(read_image(film.path), spec)[None], predicted)
         heatmap = normalise(gradcam(evidence.features[0], evidence.gradients[0, 0]))
         mask = lung_mask(film, spec)
         grid = Image.fromarray(mask * 255).resize((layer.width, layer.height), Image.Resampling.BOX)
@@ -136,15 +130,12 @@ def lung_attention(runtime: Runtime, films: Sequence[Film]) -> list[Attention]:
     return found
 
 
-def _predicted(runtime: Runtime) -> Float32Array:
-    return np.zeros((1, 1, len(runtime.manifest.classes)), np.float32)
-
-
 def source_recall(runtime: Runtime, films: Sequence[Film], pixels: UInt8Array) -> dict[str, float]:
-    """How well a linear classifier names the *source* of films of one class from the model's pooled features.
+    """Measure how well a linear classifier predicts the *source* of a film from the model's pooled features.
 
-    For each class that has films of two sources: the mean recall of the sources in cross-validation by patient, every
-    source weighing the same. Guessing gives a half; classes with fewer than five films of a source are left out.
+    For each class with films of two sources, the result is the mean recall of the sources in a cross-validation by
+    patient, where both sources have the same weight. Chance is a half. Classes with fewer than five films of a source
+    are omitted.
     """
     starts = tqdm(range(0, len(pixels), _BATCH), desc="sources", unit="batch")
     pooled = np.concatenate([_pooled(runtime, pixels[s : s + _BATCH]) for s in starts])
@@ -152,7 +143,7 @@ def source_recall(runtime: Runtime, films: Sequence[Film], pixels: UInt8Array) -
     for label in sorted({film.label for film in films}):
         at = np.array([film.label == label for film in films])
         sources = np.array([film.source for film in films])[at]
-        groups = np.array([film.patient or str(film.path) for film in films])[at]
+        groups = np.array([patient_key(film) for film in films])[at]
         names, counts = np.unique(sources, return_counts=True)
         if len(names) != 2 or counts.min() < 5 or len(set(groups)) < 5:
             continue
@@ -168,14 +159,18 @@ def _pooled(runtime: Runtime, pixels: UInt8Array) -> Float32Array:
 
 
 def cascading_randomisation(runtime: TensorFlowRuntime, pixels: UInt8Array) -> list[tuple[int, float]]:
-    """How alike heatmaps stay when the network's weights are randomised from the top down.
+    """Measure how similar heatmaps stay to the original ones while the weights are randomised from the top down.
 
-    Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018. After each further variable of at least two axes,
-    counted from the logits: how many are random by then, and the mean Spearman correlation of the maps for the class
-    that was first predicted with the original maps. `runtime` is of no use afterwards.
+    Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018. The variables with at least two axes are
+    randomised one after another, starting at the logits. The maps explain the class that was predicted originally.
+    `runtime` can't be used afterwards.
+
+    Returns:
+        After each variable: the number of randomised variables, and the mean Spearman correlation of the maps with the
+        original ones.
     """
     classes = len(runtime.manifest.classes)
-    targets = np.eye(classes, dtype=np.float32)[answers(runtime, pixels)][:, None]
+    targets = np.eye(classes, dtype=np.float32)[predicted_classes(runtime, pixels)][:, None]
     original = _raw_maps(runtime, pixels, targets)
     rng = np.random.default_rng(0)
     found = []
@@ -184,7 +179,7 @@ def cascading_randomisation(runtime: TensorFlowRuntime, pixels: UInt8Array) -> l
         values = variable.numpy()
         variable.assign(rng.normal(values.mean(), values.std(), values.shape).astype(values.dtype))
         maps = _raw_maps(runtime, pixels, targets)
-        found.append((count, float(np.mean([_alike(a, b) for a, b in zip(original, maps, strict=True)]))))
+        found.append((count, float(np.mean([_rank_correlation(a, b) for a, b in zip(original, maps, strict=True)]))))
     return found
 
 
@@ -196,8 +191,58 @@ def _raw_maps(runtime: Runtime, pixels: UInt8Array, targets: Float32Array) -> li
     ]
 
 
-def _alike(one: Float32Array, other: Float32Array) -> float:
-    """Spearman's rank correlation of two maps; 0 where one of them is flat."""
+def _rank_correlation(one: Float32Array, other: Float32Array) -> float:
+    """Return Spearman's rank correlation of two maps; 0 if one of them is constant."""
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return 0.0
     return float(spearmanr(one.ravel(), other.ravel()).statistic)
+
+
+def robustness_figures(models: Sequence[tuple[Path, Predictions]]) -> dict[str, Any]:
+    """Run all checks on each model, with the films of its predictions, and pool the results."""
+    changes: dict[str, list[np.ndarray]] = {name: [] for name in HARMLESS}
+    rims: dict[str, list[np.ndarray]] = {"border": [], "corners": []}
+    whole, painted, attention, sources = [], [], [], []
+    for entry, predictions in models:
+        runtime = TensorFlowRuntime(entry)
+        chosen = np.random.default_rng(0).permutation(len(predictions.films))[:MAX_FILMS]
+        films, labels = [predictions.films[i] for i in chosen], predictions.labels[chosen]
+        for name, changed in changed_answers(runtime, films).items():
+            changes[name].append(changed)
+        pixels = read_pixels(films, runtime.manifest.input)
+        for name, corners in (("border", False), ("corners", True)):
+            rims[name].append(only_rim(runtime, pixels, corners=corners) == labels)
+        masked = [i for i, film in enumerate(predictions.films) if film.mask is not None]
+        if masked:
+            masked_films = [predictions.films[i] for i in masked]
+            whole.append(predictions.correct[masked])
+            painted.append(without_lungs(runtime, masked_films) == predictions.labels[masked])
+            attention += lung_attention(runtime, masked_films)
+        sources.append(source_recall(runtime, films, pixels))
+    return {
+        "changed_answers": {name: _pooled_proportion(found) for name, found in changes.items()},
+        "only": {name: _pooled_proportion(found) for name, found in rims.items()},
+        "masked_films": {"accuracy": _pooled_proportion(whole), "without_lungs": _pooled_proportion(painted)},
+        "lung_attention": {
+            label: {
+                "heat_inside": mean_of([one.heat_inside for one in attention if one.film.label == label]),
+                "lungs": mean_of([one.lungs for one in attention if one.film.label == label]),
+            }
+            for label in sorted({one.film.label for one in attention})
+        },
+        "source_recall": {
+            label: float(np.mean([found[label] for found in sources if label in found]))
+            for label in sorted({label for found in sources for label in found})
+        },
+        "randomised": _randomised(*models[0]),
+    }
+
+
+def _pooled_proportion(outcomes: Sequence[np.ndarray]) -> dict[str, Any]:
+    values = np.concatenate(outcomes) if outcomes else np.zeros(0, bool)
+    return proportion(int(values.sum()), len(values))
+
+
+def _randomised(entry: Path, predictions: Predictions) -> list[tuple[int, float]]:
+    runtime = TensorFlowRuntime(entry)
+    return cascading_randomisation(runtime, read_pixels(list(predictions.films[:8]), runtime.manifest.input))

@@ -1,4 +1,4 @@
-"""Give an artefact of an older version of the exporter what it lacks."""
+"""Backfill the golden cases, sanity check and warning thresholds of an artefact from an older exporter."""
 
 from __future__ import annotations
 
@@ -11,14 +11,22 @@ from scripts.exporting.golden_cases import add_golden_cases
 
 
 def backfill(entry: Path, data: Path | None = None, expects: Expectation = ANYTHING) -> Manifest:
-    """Examine the artefact `entry`, an older one that lacks it or one whose examination has changed, and reseal it.
+    """Add golden cases and a sanity check to the artefact `entry`, or renew them, and reseal it.
 
-    Every file is verified before; of the artefact only `manifest.json` and the golden cases are written, the manifest
-    last and at once. With `data`, the folder that the model was trained on, thresholds for warnings are measured;
-    `expects`, unless it is anything, replaces what a DICOM header is expected to say.
+    Every file is verified first. Only `manifest.json` and the golden cases are written; the manifest is replaced last,
+    atomically.
+
+    Args:
+        entry: the version folder of the artefact.
+        data: the folder of the training data. With it, the thresholds of warnings are measured; without it, existing
+            thresholds are kept.
+        expects: what a DICOM header is expected to say. `ANYTHING` keeps what the manifest has.
+
+    Returns:
+        The new manifest.
 
     Raises:
-        ArtifactError: the artefact is refused.
+        ArtifactError: the artefact can't be loaded or verified.
         ScriptError: the data can't be used.
     """
     images = None if data is None else read_pixels(read_films(data), read_manifest(entry).input)

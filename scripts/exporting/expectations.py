@@ -1,4 +1,4 @@
-"""What DICOM headers a model expects, as options of command lines."""
+"""Command-line options for the DICOM headers that a model expects."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import argparse
 
 from app.artifact.manifest import Expectation
 
-_WORDS = {"modality": "CR,DX", "body_part": "CHEST", "view": "PA,AP"}
+_EXAMPLES = {"modality": "CR,DX", "body_part": "CHEST", "view": "PA,AP"}
 
 
 def add_expectations(parser: argparse.ArgumentParser) -> None:
-    """Add `--modality`, `--body-part` and `--view`: coded terms, separated by commas."""
-    for name, example in _WORDS.items():
+    """Add the options `--modality`, `--body-part` and `--view`, which take coded terms separated by commas."""
+    for name, example in _EXAMPLES.items():
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             metavar=example,
-            help="what the header of a DICOM film for this model says; others get a warning; default: anything",
+            help="expected value in the header of a DICOM image; other values get a warning; default: any value",
         )
 
 
 def expectation_of(options: argparse.Namespace) -> Expectation:
-    """What the options say; `ANYTHING` where none was given."""
-    given = {name: getattr(options, name) for name in _WORDS}
+    """Return the expectation that the options of `add_expectations` describe; `ANYTHING` if none was given."""
+    given = {name: getattr(options, name) for name in _EXAMPLES}
     return Expectation(**{name: tuple(text.split(",")) for name, text in given.items() if text})

@@ -1,4 +1,4 @@
-"""What an artefact carries so that it can be doubted: golden cases, a sanity check, thresholds for warnings."""
+"""Self-checks that an artefact carries: golden cases, a sanity check, and the thresholds of warnings."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from app.artifact.runtimes.base import Evidence, Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.explain.cams import METHODS, normalise
 from app.explain.warnings import border_share, diffuseness, margin
-from app.serving.self_test import Golden, answers, write_golden
+from app.serving.self_test import GoldenCases, capture_golden, write_golden
 from scripts.evaluation.robustness import cascading_randomisation
 
 GOLDEN = "golden.npz"
 CASES = 4
-# A twentieth of the answers lies beyond each threshold.
+# One answer in twenty lies beyond each threshold.
 QUANTILE = 0.95
-# Enough for that: the share beyond a threshold is then known to about one per cent (the binomial deviation).
-FILMS = 500
-# GPUs may multiply in TF32, with mantissas of ten bits; docs/explanations.md says what that changes, and what other
-# weights would.
+# With this many images, the share beyond a threshold is accurate to about one per cent (binomial standard deviation).
+THRESHOLD_IMAGES = 500
+# GPUs may multiply in TF32, which has mantissas of ten bits. docs/explanations.md gives the differences that result,
+# and those that other weights cause.
 PROBABILITY_TOLERANCE = 0.005
 RELATIVE_TOLERANCE = 0.02
-# Maps of four pictures correlate by chance too, smooth as they are; what does not know the weights correlates by 1.
+# Smooth maps of four pictures correlate by chance too; maps that are independent of the weights correlate by 1.
 SANITY_LIMIT = 0.5
 _BATCH = 16
 
 
 def golden_pictures(height: int, width: int, channels: int, *, count: int = CASES) -> UInt8Array:
-    """Pictures of coloured shapes, uint8 `[count, height, width, channels]`: the same every time, and of no patient."""
+    """Draw pictures of coloured shapes, the same in every call: uint8 `[count, height, width, channels]`."""
     rng = np.random.default_rng(0)
     pictures = []
     for _ in range(count):
@@ -49,20 +49,20 @@ def golden_pictures(height: int, width: int, channels: int, *, count: int = CASE
     return np.stack(pictures)
 
 
-def record(runtime: Runtime) -> Golden:
-    """The golden cases: generated pictures, and the maps of the class that `runtime` predicts for each."""
+def record_golden_cases(runtime: Runtime) -> GoldenCases:
+    """Record the answers of `runtime` to generated pictures, with the maps of the class that it predicts for each."""
     spec, classes = runtime.manifest.input, len(runtime.manifest.classes)
     images = golden_pictures(spec.height, spec.width, spec.channels)
     predicted = runtime.predict(images).probabilities.argmax(axis=-1)
-    return answers(runtime, images, np.eye(classes, dtype=np.float32)[predicted])
+    return capture_golden(runtime, images, np.eye(classes, dtype=np.float32)[predicted])
 
 
-def thresholds(runtime: Runtime, pixels: UInt8Array) -> WarningThresholds:
-    """Where answers to training films `[N, H, W, C]` begin to be unusual: quantiles, for each CAM method its own.
+def warning_thresholds(runtime: Runtime, pixels: UInt8Array) -> WarningThresholds:
+    """Measure the quantiles, for each CAM method, beyond which an answer is unusual for training images.
 
-    Of more than `FILMS` films that many are drawn.
+    `pixels` are the training images `[N, H, W, C]`; if there are more than `THRESHOLD_IMAGES`, a random sample is used.
     """
-    pixels = pixels[np.sort(np.random.default_rng(0).permutation(len(pixels))[:FILMS])]
+    pixels = pixels[np.sort(np.random.default_rng(0).permutation(len(pixels))[:THRESHOLD_IMAGES])]
     margins: list[float | None] = []
     figures: dict[str, list[tuple[float, float]]] = {name: [] for name in METHODS}
     for start in tqdm(range(0, len(pixels), _BATCH), desc="thresholds", unit="batch"):
@@ -89,32 +89,35 @@ def _heat_thresholds(found: list[tuple[float, float]]) -> HeatThresholds:
 
 
 class EdgeDetector(TensorFlowRuntime):
-    """The control of the sanity check: a map of the image's edges, which looks like an explanation, knows no weights.
+    """The control of the sanity check: its map shows the edges of the image, and is independent of the weights.
 
-    It predicts as the artefact does, and has its weights to be randomised.
+    It predicts as the artefact does, and its weights can be randomised.
     """
 
     def evidence(self, images: UInt8Array, targets: Float32Array) -> Evidence:
-        """Features are the edges, `[B, h, w, 1]`, with a gradient of one everywhere, so that they are the map.
+        """Return the edges as features `[B, h, w, 1]`, with a gradient of 1 everywhere, so that Grad-CAM returns them.
 
-        It scores nothing: probabilities, logits and novelty are zeros.
+        Probabilities, logits and novelty are zeros.
         """
         layer, classes = self.manifest.feature_layer, len(self.manifest.classes)
         features = np.stack([_edges(image, layer.height, layer.width) for image in images])[..., None]
         gradients = np.ones((len(images), targets.shape[1], *features.shape[1:]), np.float32)
-        none = np.zeros((len(images), classes), np.float32)
-        return Evidence(none, none, features, gradients, none[:, 0])
+        zeros = np.zeros((len(images), classes), np.float32)
+        return Evidence(zeros, zeros, features, gradients, zeros[:, 0])
 
 
 def _edges(image: UInt8Array, height: int, width: int) -> Float32Array:
-    """The mean length of the brightness gradient in each cell of the grid, `[height, width]`."""
+    """Return the mean magnitude of the brightness gradient in each cell of the grid, `[height, width]`."""
     down, across = np.gradient(image.mean(axis=-1))
     lengths = Image.fromarray(np.hypot(down, across).astype(np.float32))
     return np.asarray(lengths.resize((width, height), Image.Resampling.BOX))
 
 
-def sanity(entry: Path) -> SanitySpec:
-    """The cascading randomisation of `entry` and of the edge detector, on the golden pictures (Adebayo et al. 2018)."""
+def check_sanity(entry: Path) -> SanitySpec:
+    """Randomise the weights of `entry` from the top down, and record how its maps and the edge detector's change.
+
+    Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018. The maps are those of the golden pictures.
+    """
     outcomes = []
     for kind in (TensorFlowRuntime, EdgeDetector):
         runtime = kind(entry)
@@ -127,26 +130,26 @@ def sanity(entry: Path) -> SanitySpec:
 
 
 def add_golden_cases(entry: Path, training_images: UInt8Array | None = None) -> Manifest:
-    """Write the golden cases into the sealed `entry`; returns its manifest with them, to be sealed again.
+    """Write golden cases into the sealed `entry`, and return its manifest with all self-checks, to be sealed again.
 
-    With `training_images` `[N, H, W, C]` thresholds for warnings are measured too; without, those that the manifest
-    has are kept.
+    With `training_images` `[N, H, W, C]`, the thresholds of warnings are measured as well; otherwise those in the
+    manifest are kept.
 
     Raises:
         ArtifactError: the entry can't be loaded.
     """
     runtime = TensorFlowRuntime(entry)
-    golden = record(runtime)
-    found: dict[str, object] = {
+    golden = record_golden_cases(runtime)
+    checks: dict[str, object] = {
         "self_test": SelfTestSpec(
             file=GOLDEN,
             cases=len(golden.images),
             probability_tolerance=PROBABILITY_TOLERANCE,
             relative_tolerance=RELATIVE_TOLERANCE,
         ),
-        "sanity": sanity(entry),
+        "sanity": check_sanity(entry),
     }
     if training_images is not None:
-        found["cautions"] = thresholds(runtime, training_images)
+        checks["cautions"] = warning_thresholds(runtime, training_images)
     write_golden(entry / GOLDEN, golden)
-    return runtime.manifest.model_copy(update=found)
+    return runtime.manifest.model_copy(update=checks)

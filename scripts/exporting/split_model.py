@@ -1,4 +1,4 @@
-"""Take a Keras classifier apart at one layer: a trunk (image to features) and a head (features to logits)."""
+"""Split a Keras classifier at one layer into a trunk (image to features) and a head (features to logits)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CONVOLUTIONS = (
     keras.layers.Conv2DTranspose,
 )
 _POOLINGS = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
-# At inference they hand their input on as it is.
+# At inference, these layers return their input unchanged.
 _PASSIVE = (keras.layers.Dropout, keras.layers.Identity)
 
 
@@ -26,10 +26,10 @@ Ending = Literal["softmax", "sigmoid", "logits", "logit"]
 
 @dataclass(frozen=True, slots=True)
 class SplitModel:
-    """A classifier in two parts, which share the variables of the model that they were taken from.
+    """A classifier in two parts, which share the variables of the original model.
 
-    `trunk` maps images `[B, H, W, C]` to features `[B, h, w, K]`, `head` those to logits `[B, classes]`; `layer` names
-    the layer whose output the features are, and `ending` is what the model itself ended in.
+    `trunk` maps images `[B, H, W, C]` to features `[B, h, w, K]`, and `head` maps features to logits `[B, classes]`.
+    `layer` is the name of the layer whose output the features are, and `ending` is what the original model ended in.
     """
 
     trunk: keras.Model
@@ -40,7 +40,7 @@ class SplitModel:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One call of one layer in the flattened graph."""
+    """One call of a layer in the flattened graph."""
 
     path: str
     layer: Any
@@ -53,20 +53,21 @@ class _Step:
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """(height, width) of an output `[B, h, w, K]`, or None."""
+        """The (height, width) of an output `[B, h, w, K]`; None for outputs of another shape."""
         shape: tuple[Any, ...] = getattr(self.output, "shape", ())
         return (shape[1], shape[2]) if len(shape) == 4 and None not in shape[1:] else None
 
 
 def split_model(model: keras.Model, layer: str | None = None) -> SplitModel:
-    """Take `model` apart at `layer`, a name or, where names repeat, a path such as `backbone/block5_conv3`.
+    """Split `model` at `layer`, given by its name or, if the name repeats, by a path such as `backbone/block5_conv3`.
 
-    By default the last layer whose output still has the last convolution's spatial size: its batch-norm and
-    activation are in, a pooling is not. Nested models are flattened; the softmax at the end is left off, because the
-    score of a Grad-CAM is the logit; a one-unit sigmoid with logit z becomes two logits, -z/2 and z/2.
+    The default is the last layer whose output still has the spatial size of the last convolution. It includes the
+    batch normalisation and activation after the convolution, but no pooling. Nested models are flattened. A final
+    softmax is removed, because Grad-CAM takes the gradient of the logit. A final one-unit sigmoid with logit z becomes
+    two logits, -z/2 and z/2.
 
     Raises:
-        ExportError: the model can't be taken apart; the message says why.
+        ExportError: the model can't be split; the message says why.
     """
     if not isinstance(model, (keras.Sequential, keras.Model)) or not getattr(model, "inputs", None):
         raise ExportError("the model has no layer graph: only Functional and Sequential models can be packed")
@@ -87,15 +88,15 @@ def split_model(model: keras.Model, layer: str | None = None) -> SplitModel:
         head = keras.Model(step.output, logits)
     except ValueError as error:
         raise ExportError(
-            f"the logits don't depend on layer {step.path!r} alone: another path leads around it, or it comes too "
-            "late; choose a layer that every path goes through, with --layer"
+            f"the logits don't depend on layer {step.path!r} alone: another path bypasses it, or it comes too late; "
+            "use --layer to choose a layer that every path passes through"
         ) from error
     unique = sum(other.name == step.name for other in steps) == 1
     return SplitModel(keras.Model(image, step.output), head, step.name if unique else step.path, ending)
 
 
 def _replay(model: Any, tensor: Any, prefix: str, steps: list[_Step]) -> Any:
-    """Call the layers of `model` once more, on `tensor`, those of nested models one by one; returns the output."""
+    """Call the layers of `model` again on `tensor`, including those of nested models, and return the output."""
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal tensor
@@ -111,20 +112,20 @@ def _replay(model: Any, tensor: Any, prefix: str, steps: list[_Step]) -> Any:
         for layer in model.layers:
             call(layer, tensor)
     else:
-        # Layers are called in topological order, so the output of the last call is the model's.
+        # Keras calls the layers in topological order, so the last output is that of the model.
         keras.models.clone_model(model, input_tensors=tensor, clone_function=lambda layer: layer, call_function=call)
     return tensor
 
 
 def _distinct(layer: Any, path: str, steps: list[_Step]) -> Any:
-    """`layer` itself, or its twin under another name where the flat graph has a layer of that name already."""
+    """Return `layer`, or a copy under another name if the flat graph already has a layer of that name."""
     if not any(step.name == layer.name and step.layer is not layer for step in steps):
         return layer
-    twin = type(layer).from_config({**layer.get_config(), "name": path.replace("/", "--")})
+    copy = type(layer).from_config({**layer.get_config(), "name": path.replace("/", "--")})
     if layer.built:
-        twin.build_from_config(layer.get_build_config())
-        twin.set_weights(layer.get_weights())
-    return twin
+        copy.build_from_config(layer.get_build_config())
+        copy.set_weights(layer.get_weights())
+    return copy
 
 
 def _choose(steps: list[_Step], layer: str | None) -> _Step:
@@ -132,7 +133,7 @@ def _choose(steps: list[_Step], layer: str | None) -> _Step:
         return _default_step(steps)
     found = [step for step in steps if layer in (step.path, step.name)]
     if not found:
-        raise ExportError(f"no layer {layer!r}; layers with a spatial output: {_listed(steps)}")
+        raise ExportError(f"there is no layer {layer!r}; layers with a spatial output: {_spatial_layers(steps)}")
     if len(found) > 1:
         raise ExportError(f"layer {layer!r} is ambiguous: {', '.join(step.path for step in found)}; give the path")
     if found[0].grid is None:
@@ -142,15 +143,15 @@ def _choose(steps: list[_Step], layer: str | None) -> _Step:
     return found[0]
 
 
-def _listed(steps: Iterable[_Step]) -> str:
+def _spatial_layers(steps: Iterable[_Step]) -> str:
     return ", ".join(step.path for step in steps if step.grid) or "none"
 
 
 def _default_step(steps: list[_Step]) -> _Step:
-    # A convolution on a 1 x 1 grid is a dense layer by another name (squeeze-and-excitation, MobileNetV3's head).
+    # A convolution on a 1 x 1 grid is in effect a dense layer (squeeze-and-excitation, the head of MobileNetV3).
     convolutions = [i for i, step in enumerate(steps) if isinstance(step.layer, _CONVOLUTIONS) and _is_spatial(step)]
     if not convolutions:
-        raise ExportError("the model has no convolution with a spatial output, so there is no map to explain it by")
+        raise ExportError("the model has no convolution with a spatial output, which a heatmap needs")
     last = convolutions[-1]
     same = (step for step in steps[last:] if step.grid == steps[last].grid and not isinstance(step.layer, _POOLINGS))
     return list(same)[-1]
@@ -161,7 +162,7 @@ def _is_spatial(step: _Step) -> bool:
 
 
 def _logits(output: Any, steps: list[_Step]) -> tuple[Any, Ending]:
-    """The tensor before the final softmax or sigmoid, `[B, classes]`, and what the model ended in."""
+    """Return the tensor before the final softmax or sigmoid, `[B, classes]`, and the ending of the model."""
     if len(output.shape) != 2:
         raise ExportError(f"the model's output has shape {output.shape}; a classifier's is (batch, classes)")
     producers = {id(step.output): step for step in steps}
@@ -176,8 +177,8 @@ def _logits(output: Any, steps: list[_Step]) -> tuple[Any, Ending]:
         return _two_logits(_without_activation(step)), "sigmoid"
     if activation != "linear":
         raise ExportError(
-            f"the model ends in {activation!r} over {units} output(s); what can be packed ends in a softmax over "
-            "several, in logits, or in a one-unit sigmoid"
+            f"the model ends in {activation!r} over {units} output(s); it must end in a softmax over several outputs, "
+            "in logits, or in a one-unit sigmoid"
         )
     return (_two_logits(output), "logit") if units == 1 else (output, "logits")
 
@@ -194,12 +195,12 @@ def _activation(layer: Any) -> str:
 def _without_activation(step: _Step) -> Any:
     if isinstance(step.layer, keras.layers.Softmax | keras.layers.Activation):
         return step.inputs
-    twin = type(step.layer).from_config({**step.layer.get_config(), "activation": "linear"})
-    logits = twin(step.inputs)
-    twin.set_weights(step.layer.get_weights())
+    linear = type(step.layer).from_config({**step.layer.get_config(), "activation": "linear"})
+    logits = linear(step.inputs)
+    linear.set_weights(step.layer.get_weights())
     return logits
 
 
 def _two_logits(z: Any) -> Any:
-    """softmax(-z/2, z/2) = (1 - sigmoid(z), sigmoid(z)); halves, so that both classes have a gradient."""
+    """Return (-z/2, z/2): softmax(-z/2, z/2) = (1 - sigmoid(z), sigmoid(z)), and both classes have a gradient."""
     return keras.layers.Concatenate()([keras.layers.Rescaling(-0.5)(z), keras.layers.Rescaling(0.5)(z)])

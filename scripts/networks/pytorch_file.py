@@ -1,4 +1,4 @@
-"""The weights in a file that PyTorch wrote before its version 1.6, read without PyTorch."""
+"""Read weights, without PyTorch, from files in the format that PyTorch used before version 1.6."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ _KINDS: dict[str, np.dtype[Any]] = {"FloatStorage": np.dtype("<f4"), "LongStorag
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
+    """A view of a storage."""
+
     storage: str
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]  # in elements
 
-    def of(self, storages: dict[str, np.ndarray]) -> np.ndarray:
+    def array(self, storages: dict[str, np.ndarray]) -> np.ndarray:
         values = storages[self.storage][self.offset :]
         strides = tuple(step * values.itemsize for step in self.strides)
         return np.lib.stride_tricks.as_strided(values, self.shape, strides, writeable=False).copy()
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds tensors and ordered dictionaries, and nothing else: a pickle may name any function there is."""
+    """Builds only tensors and ordered dictionaries, because a pickle can call any function."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)
@@ -44,7 +46,7 @@ class _Unpickler(pickle.Unpickler):
             return lambda storage, offset, shape, strides, *_: _Tensor(storage, offset, shape, strides)
         if module == "torch" and name in _KINDS:
             return name
-        raise pickle.UnpicklingError(f"it holds a {module}.{name}, which is no weight")
+        raise pickle.UnpicklingError(f"it contains {module}.{name}, which is no weight")
 
     def persistent_load(self, pid: Any) -> str:
         _, kind, key, *_ = pid
@@ -53,24 +55,24 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_state(path: Path) -> dict[str, np.ndarray]:
-    """The state of a network by parameter name.
+    """Return the weights of a network by parameter name.
 
-    The layout is that of `torch.save` with `_use_new_zipfile_serialization=False`: four pickles (a magic number, a
-    protocol, the writer's byte order, the state), the order of the storages as a fifth, and then of each storage its
-    count of elements and the elements.
+    The layout is that of `torch.save` with `_use_new_zipfile_serialization=False`: five pickles (a magic number, a
+    protocol, the byte order of the writer, the state, and the order of the storages), and then, for each storage, the
+    number of elements and the elements.
 
     Raises:
-        WeightsError: the file is of another kind, damaged, or holds more than weights.
+        WeightsError: the file has another format, is damaged, or contains objects other than weights.
     """
     try:
         with path.open("rb") as file:
             head = [_Unpickler(file).load() for _ in range(3)]
             if head[:2] != [_MAGIC, _PROTOCOL]:
-                raise WeightsError(f"{path} is not of PyTorch's older file format")
+                raise WeightsError(f"{path} is not in PyTorch's older file format")
             unpickler = _Unpickler(file)
             tensors = unpickler.load()
             storages = {key: _elements(file, unpickler.kinds[key]) for key in _Unpickler(file).load()}
-            return {name: tensor.of(storages) for name, tensor in tensors.items()}
+            return {name: tensor.array(storages) for name, tensor in tensors.items()}
     except (pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
         raise WeightsError(f"{path} can't be read as PyTorch's older file format: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Variants of a training film that a radiologist would read the same, and another hospital might have made."""
+"""Augmentation: variants of a training film that keep its diagnosis and imitate other hospitals and equipment."""
 
 from __future__ import annotations
 
@@ -10,29 +10,39 @@ from PIL import Image, ImageFilter
 
 from app.arrays import Float32Array, UInt8Array
 
-# Bumped when variants change, so that cached features of older ones are not used.
+# Increase this number when the variants change, so that cached features of earlier variants are not reused.
 REVISION = 3
 
 
 def augment(
     film: UInt8Array, rng: np.random.Generator, size: int, strength: float = 1.0, mask: UInt8Array | None = None
 ) -> tuple[UInt8Array, UInt8Array | None]:
-    """One random variant of a square film, uint8 `[S, S]`, as uint8 `[size, size]`; its lung mask moves with it.
+    """Return a random variant of a square film, and its lung mask transformed alike.
 
-    Position: scale 0.85-1.25, aspect ±10 %, rotation ±8°, shift ±6 %, a mirror image one time in two. Exposure:
-    equalised, gamma 0.55-1.8, contrast 0.7-1.4, brightness ±12 %. Markers: borders and corners erased, a patch of
-    letters. Machine and archive: blur or sharpening, resampling, noise, JPEG. These are the ranges at `strength` 1;
-    at 0 only the mirror image is left, and JPEG.
+    The position varies by a scale of 0.85-1.25, an aspect ratio of ±10 %, a rotation of ±8°, a shift of ±6 %, and a
+    reflection in one case of two; the exposure by histogram equalisation, gamma 0.55-1.8, contrast 0.7-1.4 and
+    brightness ±12 %. Markers are blank borders and corners, and a patch of letters. Equipment and archive add blur or
+    sharpening, resampling, noise and JPEG compression.
+
+    Args:
+        film: uint8 `[S, S]`.
+        rng: decides the variant.
+        size: the side of the variant in pixels.
+        strength: 0..1. The ranges above apply at 1; at 0, only the reflection and JPEG compression remain.
+        mask: the lung mask, uint8 `[S, S]`, or None.
+
+    Returns:
+        The variant, uint8 `[size, size]`, and its mask of the same shape, or None.
     """
     coefficients = _random_affine(film.shape[0], size, strength, rng)
-    moved = _moved(film, coefficients, size, int(rng.choice([0, 0, 0, film.mean()])))
-    values = _marked(_exposed(moved, strength, rng), strength, rng)
-    grey = _archived((values * 255).astype(np.uint8), strength, rng)
-    return grey, None if mask is None else _moved(mask, coefficients, size, 0)
+    moved = _transformed(film, coefficients, size, int(rng.choice([0, 0, 0, film.mean()])))
+    values = _with_markers(_with_exposure(moved, strength, rng), strength, rng)
+    grey = _with_archive_artefacts((values * 255).astype(np.uint8), strength, rng)
+    return grey, None if mask is None else _transformed(mask, coefficients, size, 0)
 
 
 def _random_affine(side: int, size: int, strength: float, rng: np.random.Generator) -> tuple[float, ...]:
-    """Coefficients that map a pixel of the variant to one of the film, as Pillow's affine transform takes them."""
+    """Return the coefficients of Pillow's affine transform, which map a pixel of the variant to a point of the film."""
     zoom, aspect = math.exp(strength * rng.uniform(-0.22, 0.16)), math.exp(strength * rng.uniform(-0.1, 0.1))
     angle = math.radians(strength * rng.uniform(-8, 8))
     shift_x, shift_y = rng.uniform(-0.06, 0.06, 2) * side * strength
@@ -44,16 +54,16 @@ def _random_affine(side: int, size: int, strength: float, rng: np.random.Generat
     return (a, b, side / 2 + shift_x - (a + b) * half, d, e, side / 2 + shift_y - (d + e) * half)
 
 
-def _moved(film: UInt8Array, coefficients: tuple[float, ...], size: int, fill: int) -> UInt8Array:
+def _transformed(film: UInt8Array, coefficients: tuple[float, ...], size: int, fill: int) -> UInt8Array:
     image = Image.fromarray(film)
     reduction = film.shape[0] / size
-    if reduction > 1.2:  # the transform takes single pixels: smooth what it would skip
+    if reduction > 1.2:  # the transform samples single pixels, so blur prevents aliasing
         image = image.filter(ImageFilter.GaussianBlur(0.3 * reduction))
     affine = Image.Transform.AFFINE
     return np.asarray(image.transform((size, size), affine, coefficients, Image.Resampling.BILINEAR, fillcolor=fill))
 
 
-def _exposed(film: UInt8Array, strength: float, rng: np.random.Generator) -> Float32Array:
+def _with_exposure(film: UInt8Array, strength: float, rng: np.random.Generator) -> Float32Array:
     values = film.astype(np.float32) / 255
     if rng.random() < 0.25 * strength:
         share = 0.5 if rng.random() < 0.5 else 1.0
@@ -68,13 +78,13 @@ def _exposed(film: UInt8Array, strength: float, rng: np.random.Generator) -> Flo
 
 
 def _equalised(film: UInt8Array) -> Float32Array:
-    """Global histogram equalisation, 0..1."""
+    """Return the film after global histogram equalisation, 0..1."""
     counts = np.bincount(film.ravel(), minlength=256)
     return ((counts.cumsum() - counts / 2) / film.size).astype(np.float32)[film]
 
 
-def _marked(values: Float32Array, strength: float, rng: np.random.Generator) -> Float32Array:
-    """Borders and corners in one grey, and a patch of letters: where hospitals put theirs."""
+def _with_markers(values: Float32Array, strength: float, rng: np.random.Generator) -> Float32Array:
+    """Add borders and corners of a uniform grey, and a patch of letters, where hospitals place their markers."""
     marked = values.copy()
     size = len(marked)
     if rng.random() < 0.3 * strength:
@@ -98,7 +108,7 @@ def _marked(values: Float32Array, strength: float, rng: np.random.Generator) -> 
     return marked
 
 
-def _archived(grey: UInt8Array, strength: float, rng: np.random.Generator) -> UInt8Array:
+def _with_archive_artefacts(grey: UInt8Array, strength: float, rng: np.random.Generator) -> UInt8Array:
     image = Image.fromarray(grey)
     if rng.random() < 0.4 * strength:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.6)))

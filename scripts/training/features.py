@@ -1,4 +1,4 @@
-"""What the frozen part of a network makes of films and of their variants, computed once and kept in files."""
+"""The features that the frozen part of a network computes for films and their variants, cached in files."""
 
 from __future__ import annotations
 
@@ -15,34 +15,32 @@ from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
 from app.artifact.manifest import InputSpec
-from app.imaging.decoding import decode, to_input
-from app.imaging.headers import identify
-from scripts.datasets.films import MAX_PIXELS, Film, read_pixels
+from scripts.datasets.films import Film, read_lung_mask, read_pixels
 from scripts.training.augmentation import augment
 
-# Films are read once at this many pixels a side, so that a variant may zoom in without inventing pixels.
+# Augmentation starts from films of this many pixels a side, so that a variant can zoom in without upsampling.
 SOURCE_SIDE = 320
 
 
 @dataclass(frozen=True, slots=True)
 class Variants:
-    """How films are varied: `count` augmented variants of each, of `strength` 0..1, decided by `seed`."""
+    """The variants of each film: `count` augmented ones of `strength` 0..1, which `seed` decides."""
 
     count: int
     strength: float
     seed: int
 
     def names(self) -> list[str]:
-        """One per variant, the film itself first, which is the same whatever the others are."""
+        """Return a file name for each variant. The first is the film itself, whose name is always the same."""
         return ["0", *(f"{number}-{self.strength}-{self.seed}" for number in range(1, self.count + 1))]
 
 
 @dataclass(frozen=True, slots=True)
-class Cache:
-    """The frozen part's output for N films, and the lung masks of the M films that have one.
+class FeatureCache:
+    """The features of N films at the cut, where the frozen part ends, and the lung masks of the M films with a mask.
 
-    `cuts[v]` is float16 `[N, a, b, K]` of variant v, the film itself being variant 0; `masks[v]` float32
-    `[M, a, b, 1]`, 0..1, for the films of indices `masked`.
+    Variant 0 is the film itself. `cuts[v]` are the features of variant v, float16 `[N, a, b, K]`. `masks[v]` are the
+    masks, float32 `[M, a, b, 1]`, 0..1, of the films with the indices `masked`.
     """
 
     cuts: list[np.ndarray]
@@ -52,25 +50,30 @@ class Cache:
 
 def cache_features(
     frozen: keras.Model, films: Sequence[Film], spec: InputSpec, variants: Variants, scratch: Path
-) -> Cache:
-    """Run the frozen part over every film and its variants; each variant is a file in `scratch`, complete or absent.
+) -> FeatureCache:
+    """Compute the features of every film and its variants, or read them from `scratch` if they are there.
+
+    `spec` is the input of `frozen`. A file in `scratch` is either complete or absent.
 
     Raises:
-        DataError: films can't be read.
+        DataError: some films can't be read.
     """
     masked = [i for i, film in enumerate(films) if film.mask is not None]
     paths = [[scratch / f"{kind}-{name}.npy" for kind in ("cuts", "masks")] for name in variants.names()]
     if not all(path.exists() for pair in paths for path in pair):
         _compute(frozen, films, spec, variants, paths)
-    return Cache([np.load(cuts, mmap_mode="r") for cuts, _ in paths], [np.load(masks) for _, masks in paths], masked)
+    return FeatureCache(
+        [np.load(cuts, mmap_mode="r") for cuts, _ in paths], [np.load(masks) for _, masks in paths], masked
+    )
 
 
 def _compute(
     frozen: keras.Model, films: Sequence[Film], spec: InputSpec, variants: Variants, paths: list[list[Path]]
 ) -> None:
     clean = read_pixels(films, spec)
-    sources = read_pixels(films, InputSpec(height=SOURCE_SIDE, width=SOURCE_SIDE, channels=1, fit="crop"))[..., 0]
-    whole = {i: _read_mask(film, SOURCE_SIDE) for i, film in enumerate(films) if film.mask is not None}
+    source_spec = InputSpec(height=SOURCE_SIDE, width=SOURCE_SIDE, channels=1, fit="crop")
+    sources = read_pixels(films, source_spec)[..., 0]
+    source_masks = {i: read_lung_mask(film, source_spec) for i, film in enumerate(films) if film.mask is not None}
     grid = frozen.output_shape[1:3]
 
     @tf.function(reduce_retracing=True)
@@ -81,15 +84,15 @@ def _compute(
 
         def make(i: int, variant: int = variant) -> tuple[UInt8Array, UInt8Array | None]:
             if variant == 0:
-                return clean[i], _resized(whole[i], spec.height) if i in whole else None
+                return clean[i], _resized(source_masks[i], spec.height) if i in source_masks else None
             rng = np.random.default_rng([variants.seed, variant, i])
-            grey, mask = augment(sources[i], rng, spec.height, variants.strength, whole.get(i))
+            grey, mask = augment(sources[i], rng, spec.height, variants.strength, source_masks.get(i))
             return np.repeat(grey[..., None], spec.channels, axis=-1), mask
 
         if cuts_path.exists() and masks_path.exists():
             continue
         batches, shrunk = [], []
-        for at in in_batches(len(films), 16, f"features {variant + 1}/{len(paths)}"):
+        for at in batch_indices(len(films), 16, f"features {variant + 1}/{len(paths)}"):
             made = [make(int(i)) for i in at]
             batches.append(run(np.stack([pixels for pixels, _ in made])).numpy())
             shrunk += [_shrunk(mask, grid) for _, mask in made if mask is not None]
@@ -97,18 +100,12 @@ def _compute(
         _save(masks_path, np.array(shrunk, np.float32).reshape(-1, *grid, 1))
 
 
-def _read_mask(film: Film, side: int) -> UInt8Array:
-    assert film.mask is not None
-    picture = decode(identify(film.mask.read_bytes()), max_pixels=MAX_PIXELS)
-    return to_input(picture, width=side, height=side, channels=1, fit="crop")[..., 0]
-
-
 def _resized(mask: UInt8Array, side: int) -> UInt8Array:
     return np.asarray(Image.fromarray(mask).resize((side, side), Image.Resampling.BILINEAR))
 
 
 def _shrunk(mask: UInt8Array, grid: tuple[int, int]) -> Float32Array:
-    """The share of lung in each cell of the grid."""
+    """Return the share of lung in each cell of the grid, 0..1."""
     return np.asarray(Image.fromarray(mask).resize(grid[::-1], Image.Resampling.BOX), np.float32) / np.float32(255)
 
 
@@ -118,7 +115,7 @@ def _save(path: Path, array: np.ndarray) -> None:
     partial.rename(path)
 
 
-def in_batches(count: int, size: int, label: str) -> Iterator[np.ndarray]:
-    """Indices 0..count in batches, with a progress bar."""
+def batch_indices(count: int, size: int, label: str) -> Iterator[np.ndarray]:
+    """Yield the indices from 0 to `count - 1` in batches of `size`, with a progress bar."""
     for start in tqdm(range(0, count, size), desc=label, unit="batch"):
         yield np.arange(start, min(start + size, count))

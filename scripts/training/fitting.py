@@ -1,4 +1,4 @@
-"""Fit a network on cached features of its frozen part: its lung map, its head, and then its last block."""
+"""Fit a network on cached features of its frozen part: the lung map, then the head, then the last block."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from scripts.datasets.films import Film, film_weights
 from scripts.errors import DataError
 from scripts.networks.backbones import BACKBONES, Network, build_network
 from scripts.networks.layers import Novelty
-from scripts.training.features import Cache, Variants, in_batches
+from scripts.training.features import FeatureCache, Variants, batch_indices
 from scripts.training.heads import fit_kernel, fit_logistic
 from scripts.training.recipe import Recipe
 
-_SURE = 20.0  # a logit whose probability is 1
+_CERTAIN_LOGIT = 20.0  # its sigmoid rounds to 1
 
 
 class Fitter:
-    """Fits the parts of one network anew for each set of films."""
+    """Fits the trainable parts of one network, from its initial weights, to each set of films."""
 
     def __init__(
-        self, network: Network, cache: Cache, films: Sequence[Film], labels: np.ndarray, recipe: Recipe
+        self, network: Network, cache: FeatureCache, films: Sequence[Film], labels: np.ndarray, recipe: Recipe
     ) -> None:
         self.network, self.cache = network, cache
         self._films, self._labels, self._recipe = films, labels, recipe
         self._initial = [part.get_weights() for part in network.trained]
 
     def fit(self, indices: np.ndarray) -> None:
-        """Forget what was learnt, and learn from the films of `indices`."""
+        """Reset the weights, and fit the network to the films with the given `indices`."""
         network, recipe = self.network, self._recipe
         for part, weights in zip(network.trained, self._initial, strict=True):
             part.set_weights(weights)
@@ -45,21 +45,21 @@ class Fitter:
             phase(network, self.cache, self._films, self._labels, indices, recipe)
 
     def probabilities(self, indices: np.ndarray) -> Float32Array:
-        """What the network answers now to the films of `indices`, at temperature 1: `[N, classes]`."""
+        """Predict the films with the given `indices` at temperature 1; returns probabilities `[N, classes]`."""
         cut, network = self.cache.cuts[0], self.network
         batches = [
             tf.nn.softmax(network.head(network.tail(cut[indices[at]].astype(np.float32), training=False))).numpy()
-            for at in in_batches(len(indices), 64, "answers")
+            for at in batch_indices(len(indices), 64, "predicting")
         ]
         return np.concatenate(batches)
 
 
 def network_for(films: Sequence[Film], classes: int, recipe: Recipe) -> Network:
-    """The untrained network that `recipe` asks for, with room to be fitted to any of `films`.
+    """Build the untrained network of `recipe`, large enough to be fitted to all of `films`.
 
     Raises:
-        WeightsError: the weights can't be had.
-        DataError: the recipe wants a kernel head on a backbone that is fine-tuned.
+        WeightsError: the weights are not available.
+        DataError: the recipe combines a kernel head with a backbone that is fine-tuned.
     """
     network = build_network(
         BACKBONES[recipe.backbone],
@@ -71,26 +71,26 @@ def network_for(films: Sequence[Film], classes: int, recipe: Recipe) -> Network:
         centres=len(films) if recipe.head == "kernel" else 0,
     )
     if recipe.head == "kernel" and network.tail.trainable_variables:
-        raise DataError(f"a kernel head needs features that stay as they are; {recipe.backbone} is fine-tuned")
+        raise DataError(f"a kernel head needs fixed features, but {recipe.backbone} is fine-tuned")
     return network
 
 
 def variants_of(recipe: Recipe) -> Variants:
-    """The variants of the films that `recipe` asks for."""
+    """Return the variants of each film that `recipe` specifies."""
     return Variants(recipe.variants, recipe.strength, recipe.seed)
 
 
-def fit_lungs(network: Network, cache: Cache, indices: Sequence[int], recipe: Recipe) -> None:
-    """Teach the lung map where lungs are, from the masked films among `indices` and their variants.
+def fit_lungs(network: Network, cache: FeatureCache, indices: Sequence[int], recipe: Recipe) -> None:
+    """Fit the lung map to the masks of the films with the given `indices` and of their variants.
 
-    Where none is masked, the map is lung everywhere: the gate stays open.
+    If none of them has a mask, the map becomes 1 everywhere, which leaves the gate open.
     """
     assert network.lungs is not None
     wanted = set(indices)
     chosen = [row for row, i in enumerate(cache.masked) if i in wanted]
     if not chosen:
         last = network.lungs.layers[-1]
-        last.set_weights([np.zeros(last.kernel.shape), np.full(last.bias.shape, _SURE)])
+        last.set_weights([np.zeros(last.kernel.shape), np.full(last.bias.shape, _CERTAIN_LOGIT)])
         return
     films = [cache.masked[row] for row in chosen]
     cuts = np.concatenate([cut[films] for cut in cache.cuts]).astype(np.float32)
@@ -103,25 +103,30 @@ def fit_lungs(network: Network, cache: Cache, indices: Sequence[int], recipe: Re
     lungs.fit((cuts - mean) / deviation, masks, batch_size=32, epochs=recipe.lung_epochs, verbose=0)
     lungs.trainable = False
     first = lungs.get_layer("lungs_1")
-    kernel, bias = first.get_weights()  # the standardisation becomes part of the first convolution, which is 1 x 1
+    kernel, bias = first.get_weights()  # the first convolution is 1 x 1, so it can absorb the standardisation
     kernel = kernel / deviation[:, None]
     first.set_weights([kernel, bias - mean @ kernel[0, 0]])
 
 
 def fit_head(
-    network: Network, cache: Cache, films: Sequence[Film], labels: np.ndarray, indices: np.ndarray, recipe: Recipe
+    network: Network,
+    cache: FeatureCache,
+    films: Sequence[Film],
+    labels: np.ndarray,
+    indices: np.ndarray,
+    recipe: Recipe,
 ) -> None:
-    """The frozen phase: a regression on the pooled features of `indices` of `films` is the head.
+    """Fit the head by a regression on the pooled features of the films with the given `indices`.
 
-    From the films as they are: with variants the figures fell (docs/model.md); the lung map and fine-tuning have them.
-    Weighted as `film_weights` says.
+    The regression uses the unaugmented films, because variants made the results worse (docs/model.md); the lung map
+    and fine-tuning use variants too. `film_weights` gives the sample weights.
     """
     pooled = keras.Model(network.head.input, network.head.get_layer("pool").output)
     cut = cache.cuts[0]
     values = np.concatenate(
         [
             pooled(network.tail(cut[indices[at]].astype(np.float32), training=False)).numpy()
-            for at in in_batches(len(indices), 64, "head")
+            for at in batch_indices(len(indices), 64, "head")
         ]
     )
     chosen = [films[i] for i in indices]
@@ -134,12 +139,17 @@ def fit_head(
 
 
 def fine_tune(
-    network: Network, cache: Cache, films: Sequence[Film], labels: np.ndarray, indices: np.ndarray, recipe: Recipe
+    network: Network,
+    cache: FeatureCache,
+    films: Sequence[Film],
+    labels: np.ndarray,
+    indices: np.ndarray,
+    recipe: Recipe,
 ) -> None:
-    """Train tail and head on `indices` of `films`, drawn as `film_weights` says.
+    """Train tail and head by gradient descent on the films with the given `indices`.
 
-    Weights end as the running average of those of the last three fifths of the steps (Izmailov et al., UAI 2018). A
-    tail without trainable weights is left as it is, and its head with it.
+    `film_weights` gives the probability of drawing a film. The final weights are a running average over the last three
+    fifths of the steps (Izmailov et al., UAI 2018). If the tail has no trainable weights, nothing changes.
     """
     tail_variables = network.tail.trainable_variables
     if not tail_variables:
@@ -148,7 +158,7 @@ def fine_tune(
     network.head.get_layer("dropout").seed_generator.state.assign([recipe.seed, 0])
     rng = np.random.default_rng([recipe.seed, 7])
     weights = np.array(film_weights([films[i] for i in indices], recipe.weighting))
-    chances = weights / weights.sum()
+    draw_probabilities = weights / weights.sum()
     steps = math.ceil(len(indices) / recipe.batch_size) * recipe.epochs
     variables = [*tail_variables, *network.head.trainable_variables]
     train_step = _train_step(network, recipe, steps)
@@ -156,7 +166,7 @@ def fine_tune(
     average: list[np.ndarray] | None = None
     progress = tqdm(range(steps), desc="fine-tuning", unit="batch")
     for step in progress:
-        drawn = rng.choice(indices, recipe.batch_size, p=chances)
+        drawn = rng.choice(indices, recipe.batch_size, p=draw_probabilities)
         variants = rng.integers(1, len(cache.cuts), len(drawn)) if len(cache.cuts) > 1 else np.zeros(len(drawn), int)
         variants[rng.random(len(drawn)) < recipe.clean_share] = 0
         cuts = np.stack([cache.cuts[v][i] for v, i in zip(variants, drawn, strict=True)])
@@ -164,14 +174,14 @@ def fine_tune(
         if step % 10 == 0:
             progress.set_postfix(loss=f"{float(loss):.3f}")
         if step >= 0.4 * steps:
-            now = [variable.numpy() for variable in variables]
-            average = now if average is None else _blend(average, now, recipe.averaging)
+            current = [variable.numpy() for variable in variables]
+            average = current if average is None else _blend(average, current, recipe.averaging)
     for variable, value in zip(variables, average or [], strict=average is not None):
         variable.assign(value)
 
 
-def _blend(average: list[np.ndarray], now: list[np.ndarray], share: float) -> list[np.ndarray]:
-    return [share * old + (1 - share) * new for old, new in zip(average, now, strict=True)]
+def _blend(average: list[np.ndarray], current: list[np.ndarray], share: float) -> list[np.ndarray]:
+    return [share * old + (1 - share) * new for old, new in zip(average, current, strict=True)]
 
 
 def _train_step(network: Network, recipe: Recipe, steps: int) -> Any:
@@ -200,8 +210,8 @@ def _train_step(network: Network, recipe: Recipe, steps: int) -> Any:
     return step
 
 
-def fit_novelty(cache: Cache, indices: np.ndarray) -> Novelty:
-    """A novelty layer on the cut, from the films of `indices` as they are; its scale is set later."""
+def fit_novelty(cache: FeatureCache, indices: np.ndarray) -> Novelty:
+    """Fit a novelty layer for features at the cut to the unaugmented films with the given `indices`; its scale is 1."""
     cuts = cache.cuts[0]
     pooled = np.stack([cuts[i].astype(np.float64).mean(axis=(0, 1)) for i in indices])
     layer = Novelty(name="novelty")

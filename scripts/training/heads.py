@@ -1,4 +1,4 @@
-"""The regressions that become a network's head."""
+"""Regressions that provide the weights of a network's head."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from scipy.linalg import solve
 from scipy.spatial.distance import cdist
 from sklearn.linear_model import LogisticRegression
 
-from scripts.datasets.films import Film, folds
+from scripts.datasets.films import Film, patient_folds
 from scripts.training.recipe import Recipe
 
-# What a kernel head chooses from, by the films that it is fitted to. Its width is in units of one over the features.
+# The values among which `fit_kernel` chooses. A width is in units of one over the number of features.
 WIDTHS = (0.25, 0.5, 1.0)
 RIDGES = (0.1, 0.3, 1.0)
 _INNER_FOLDS = 4
-# The score of a class that no film is of.
+# The logit of a class without training films.
 _NEVER = -30.0
 
 
@@ -30,12 +30,15 @@ def fit_logistic(
     _films: Sequence[Film],
     recipe: Recipe,
 ) -> None:
-    """Multinomial logistic regression on the standardised features `values` `[N, d]`."""
+    """Set the logits layer of `head` by multinomial logistic regression on the standardised features `values` `[N, d]`.
+
+    `labels` and `weights` are `[N]`. A class without films gets a logit that is never the highest.
+    """
     regression = LogisticRegression(C=1 / (recipe.penalty * len(values)), max_iter=1000)
     regression.fit(values, labels, sample_weight=weights)
     kernel, bias = np.zeros((head.output_shape[-1], values.shape[1])), np.full(head.output_shape[-1], _NEVER)
     coefficients, intercepts = regression.coef_, regression.intercept_
-    if len(coefficients) == 1:  # of two classes scikit-learn keeps the difference
+    if len(coefficients) == 1:  # for two classes, scikit-learn returns only their difference
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
         intercepts = np.concatenate([-intercepts, intercepts]) / 2
     kernel[regression.classes_], bias[regression.classes_] = coefficients, intercepts
@@ -50,38 +53,41 @@ def fit_kernel(
     films: Sequence[Film],
     recipe: Recipe,
 ) -> None:
-    """Kernel ridge regression onto the classes, with a radial basis, on the standardised features `values` `[N, d]`.
+    """Set the layers of `head` by kernel ridge regression on the standardised features `values` `[N, d]`.
 
-    Also known as least-squares support vector machine (Suykens and Vandewalle, Neural Process. Lett. 9 (1999)
-    293-300). Width and ridge are those that are right most often in an inner cross-validation, by patient, of the same
-    films.
+    The kernel is a radial basis function, and the targets are the one-hot classes; this is also known as a
+    least-squares support vector machine (Suykens and Vandewalle, Neural Process. Lett. 9 (1999) 293-300). An inner
+    cross-validation of the same films, by patient, chooses the width and the ridge with the highest accuracy.
     """
     distances = cdist(values, values, "sqeuclidean") / values.shape[1]
     targets = np.eye(head.output_shape[-1])[labels]
-    parts = [np.array(part) for part in folds(films, _INNER_FOLDS, recipe.seed)]
+    inner_folds = [np.array(fold) for fold in patient_folds(films, _INNER_FOLDS, recipe.seed)]
 
-    def right_with(setting: tuple[float, float]) -> float:
+    def count_correct(setting: tuple[float, float]) -> int:
         width, ridge = setting
-        near = np.exp(-width * distances)
-        right = 0
-        for part in parts:
-            rest = np.setdiff1d(np.arange(len(labels)), part)
-            coefficients, bias = _dual(near[np.ix_(rest, rest)], targets[rest], weights[rest], ridge)
-            answers = near[np.ix_(part, rest)] @ coefficients + bias
-            right += int((answers.argmax(axis=-1) == labels[part]).sum())
-        return right
+        gram = np.exp(-width * distances)
+        correct = 0
+        for fold in inner_folds:
+            rest = np.setdiff1d(np.arange(len(labels)), fold)
+            coefficients, bias = _solve_ridge(gram[np.ix_(rest, rest)], targets[rest], weights[rest], ridge)
+            scores = gram[np.ix_(fold, rest)] @ coefficients + bias
+            correct += int((scores.argmax(axis=-1) == labels[fold]).sum())
+        return correct
 
-    width, ridge = max(product(WIDTHS, RIDGES), key=right_with)
-    coefficients, bias = _dual(np.exp(-width * distances), targets, weights, ridge)
+    width, ridge = max(product(WIDTHS, RIDGES), key=count_correct)
+    coefficients, bias = _solve_ridge(np.exp(-width * distances), targets, weights, ridge)
     kernel = head.get_layer("kernel")
     centres, _ = kernel.get_weights()
-    room = [np.zeros((len(centres) - len(values), size)) for size in (values.shape[1], targets.shape[1])]
-    kernel.set_weights([np.concatenate([values, room[0]]), np.array(width)])
+    # The layer has a centre for each film of the data set; the unused ones get coefficients of 0.
+    unused = [np.zeros((len(centres) - len(values), size)) for size in (values.shape[1], targets.shape[1])]
+    kernel.set_weights([np.concatenate([values, unused[0]]), np.array(width)])
     bias[~targets.any(axis=0)] = _NEVER
-    head.get_layer("logits").set_weights([np.concatenate([coefficients, room[1]]), bias])
+    head.get_layer("logits").set_weights([np.concatenate([coefficients, unused[1]]), bias])
 
 
-def _dual(near: np.ndarray, targets: np.ndarray, weights: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
-    """The coefficients `[N, classes]` of the centres, (K + λ·diag(1/w)) α = Y − mean Y, and that mean `[classes]`."""
+def _solve_ridge(
+    gram: np.ndarray, targets: np.ndarray, weights: np.ndarray, ridge: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Solve (K + λ·diag(1/w)) α = Y − mean Y; returns the coefficients α `[N, classes]` and the mean `[classes]`."""
     mean = np.average(targets, axis=0, weights=weights)
-    return solve(near + ridge * np.diag(1 / weights), targets - mean, assume_a="pos"), mean
+    return solve(gram + ridge * np.diag(1 / weights), targets - mean, assume_a="pos"), mean

@@ -1,4 +1,4 @@
-"""Train a classifier by transfer learning, judge it by cross-validation, and publish it."""
+"""Train a classifier by transfer learning, evaluate it by cross-validation, and publish it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
 from app.artifact.manifest import ANYTHING, Expectation, InputSpec, NoveltySpec
-from scripts.datasets.films import Film, class_names, digest, folds, read_films, read_pixels
+from scripts.datasets.films import Film, class_names, digest, patient_folds, read_films, read_pixels
 from scripts.evaluation.calibration import temperature_of, threshold_of
-from scripts.evaluation.judgement import judge, run, summary
-from scripts.exporting.packing import Judge, Package, pack
+from scripts.evaluation.metrics import without_curves
+from scripts.evaluation.pipeline import evaluate_models
+from scripts.evaluation.predictions import predict_films
+from scripts.exporting.packing import Evaluator, Package, Reference, pack
 from scripts.exporting.split_model import SplitModel
 from scripts.networks.backbones import BACKBONES, Network, round_to_half, weights_provenance
 from scripts.networks.layers import Novelty
@@ -34,13 +36,17 @@ from scripts.training.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
-class Corpus:
-    """What is trained on: `labels` `[N]` are indices into `classes`; `parts` are the folds, as lists of indices."""
+class TrainingData:
+    """The films of a training run.
+
+    `labels` `[N]` are indices into `classes`, and `folds` are the indices of the films in each fold. `digest`
+    identifies the films.
+    """
 
     films: list[Film]
     classes: tuple[str, ...]
     labels: np.ndarray
-    parts: list[list[int]]
+    folds: list[list[int]]
     digest: str
 
 
@@ -55,14 +61,24 @@ def train(
     fold_count: int = 5,
     expects: Expectation = ANYTHING,
 ) -> Path:
-    """Train on the films of `data` and return the new version's folder.
+    """Train on the films of `data`, and return the folder of the new version.
 
-    First `fold_count` models are trained, each without one fold of the patients, and judged on that fold, so that every
-    film is judged once by a model that never saw its patient. The model that is published is trained on all films; its
-    temperature and its novelty threshold are fitted to the folds' answers, and its figures are theirs.
+    First, `fold_count` models are trained, each without one fold of the patients, and evaluated on that fold, so that
+    every film is tested by a model that never saw its patient. The published model is trained on all films. Its
+    temperature and its novelty threshold are fitted on the predictions of the fold models, whose figures it reports.
 
-    A run that was interrupted goes on from what it left in `work`, if films and recipe are the same: the cached
-    features and the folds' models. Until the run ends, nothing of it is in the store.
+    If a run with the same films and recipe was interrupted, it resumes from the cached features and the fold models in
+    `work`. The store receives nothing before the run is complete.
+
+    Args:
+        data: the data folder.
+        name: the name of the model in the store.
+        store: the folder of the model store.
+        work: the folder for the intermediate results of the run.
+        recipe: the settings of the training.
+        classes: the class names in the order of the logits; by default, sorted.
+        fold_count: the number of folds of the cross-validation.
+        expects: what the header of a DICOM image is expected to say; by default, anything.
 
     Raises:
         ScriptError: the data, the weights or the recipe can't be used.
@@ -70,44 +86,49 @@ def train(
     """
     tf.config.experimental.enable_op_determinism()
     backbone = BACKBONES[recipe.backbone]
-    corpus = _corpus(data, classes, fold_count, recipe.seed)
-    scratch = work / _key(corpus, recipe)
+    training_data = _read_data(data, classes, fold_count, recipe.seed)
+    films = training_data.films
+    scratch = work / _run_key(training_data, recipe)
     scratch.mkdir(parents=True, exist_ok=True)
     spec = InputSpec(height=backbone.size, width=backbone.size, channels=3, fit="crop", expects=expects)
-    network = network_for(corpus.films, len(corpus.classes), recipe)
-    cache = cache_features(network.frozen, corpus.films, spec, variants_of(recipe), scratch)
-    trainer = _Trainer(Fitter(network, cache, corpus.films, corpus.labels, recipe), corpus, spec)
-    entries = [trainer.fold(scratch, name, number) for number in range(1, fold_count + 1)]
-    results = [run(entry, [corpus.films[i] for i in part]) for entry, part in zip(entries, corpus.parts, strict=True)]
+    network = network_for(films, len(training_data.classes), recipe)
+    cache = cache_features(network.frozen, films, spec, variants_of(recipe), scratch)
+    trainer = _Trainer(Fitter(network, cache, films, training_data.labels, recipe), training_data, spec)
+    entries = [trainer.train_fold(scratch, name, number) for number in range(1, fold_count + 1)]
+    predictions = [
+        predict_films(entry, [films[i] for i in fold]) for entry, fold in zip(entries, training_data.folds, strict=True)
+    ]
     temperature = temperature_of(
-        np.concatenate([part.probabilities for part in results]), np.concatenate([part.labels for part in results])
+        np.concatenate([fold.probabilities for fold in predictions]),
+        np.concatenate([fold.labels for fold in predictions]),
     )
-    threshold = threshold_of(np.concatenate([part.novelty for part in results]))
-    facts = _facts(corpus, recipe)
+    threshold = threshold_of(np.concatenate([fold.novelty for fold in predictions]))
+    facts = _training_facts(training_data, recipe)
 
-    def judged(entry: Path) -> dict[str, Any]:
-        told = {"protocol": _protocol(fold_count), "data": facts["data"]}
-        return summary(judge(entry / "report", entry, list(zip(entries, results, strict=True)), told))
+    def evaluate(entry: Path) -> dict[str, Any]:
+        reported = {"protocol": _describe_protocol(fold_count), "data": facts["data"]}
+        models = list(zip(entries, predictions, strict=True))
+        return without_curves(evaluate_models(entry / "report", entry, models, reported))
 
-    everything = np.arange(len(corpus.films))
-    entry = trainer.publish(store, name, everything, temperature, threshold, facts, judged)
+    entry = trainer.publish(store, name, np.arange(len(films)), temperature, threshold, facts, evaluate)
     shutil.rmtree(scratch)
     return entry
 
 
-def _corpus(data: Path, classes: Sequence[str] | None, fold_count: int, seed: int) -> Corpus:
+def _read_data(data: Path, classes: Sequence[str] | None, fold_count: int, seed: int) -> TrainingData:
     films = read_films(data)
     names = class_names(films, classes)
     labels = np.array([names.index(film.label) for film in films])
-    return Corpus(films, names, labels, folds(films, fold_count, seed), digest(films))
+    return TrainingData(films, names, labels, patient_folds(films, fold_count, seed), digest(films))
 
 
-def _key(corpus: Corpus, recipe: Recipe) -> str:
-    facts = json.dumps([corpus.digest, corpus.classes, len(corpus.parts), asdict(recipe), REVISION])
+def _run_key(data: TrainingData, recipe: Recipe) -> str:
+    """Return a name for the intermediate results that changes with everything that determines them."""
+    facts = json.dumps([data.digest, data.classes, len(data.folds), asdict(recipe), REVISION])
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
-def _protocol(fold_count: int) -> str:
+def _describe_protocol(fold_count: int) -> str:
     return (
         f"{fold_count}-fold cross-validation, no patient in two folds; temperature and novelty threshold of a fold are "
         "fitted to the other folds; the published model is trained on all films"
@@ -115,19 +136,19 @@ def _protocol(fold_count: int) -> str:
 
 
 class _Trainer:
-    """Publishes what one network learns from one set of films after another."""
+    """Trains one network on one set of films after another, and writes each result as an artefact."""
 
-    def __init__(self, fitter: Fitter, corpus: Corpus, spec: InputSpec) -> None:
-        self._fitter, self._corpus, self._spec = fitter, corpus, spec
+    def __init__(self, fitter: Fitter, data: TrainingData, spec: InputSpec) -> None:
+        self._fitter, self._data, self._spec = fitter, data, spec
 
-    def fold(self, scratch: Path, name: str, number: int) -> Path:
-        """The model that never saw fold `number`; trained unless an interrupted run has left it."""
+    def train_fold(self, scratch: Path, name: str, number: int) -> Path:
+        """Return the artefact trained without fold `number`; an interrupted run may have left it."""
         entry = scratch / name / str(number)
         if entry.exists():
             return entry
-        rest = [i for other, part in enumerate(self._corpus.parts, start=1) if other != number for i in part]
+        rest = [i for other, fold in enumerate(self._data.folds, start=1) if other != number for i in fold]
         self.publish(scratch, name, np.array(sorted(rest)), 1.0, 1.0, None, None, version_number=number)
-        tqdm.write(f"trained without fold {number} of {len(self._corpus.parts)}")
+        tqdm.write(f"trained without fold {number} of {len(self._data.folds)}")
         return entry
 
     def publish(
@@ -138,55 +159,59 @@ class _Trainer:
         temperature: float,
         threshold: float,
         facts: dict[str, Any] | None,
-        judge: Judge | None,
+        evaluator: Evaluator | None,
         version_number: int | None = None,
     ) -> Path:
-        """Train on the films of `indices` and write the artefact; `threshold` becomes the novelty score's unit."""
+        """Train on the films with the given `indices`, and write the artefact.
+
+        The novelty scores are divided by `threshold`.
+        """
         self._fitter.fit(indices)
         novelty = fit_novelty(self._fitter.cache, indices)
         novelty.scale.assign(threshold)
-        split = _assembled(self._fitter.network, novelty)
-        for part in (split.trunk, split.head):
+        parts = _split_model(self._fitter.network, novelty)
+        for part in (parts.trunk, parts.head):
             round_to_half(part)
         package = Package(
             name=name,
-            classes=self._corpus.classes,
-            split=split,
-            reference=_reference(split, temperature),
+            classes=self._data.classes,
+            parts=parts,
+            reference=_reference(parts, temperature),
             fit=self._spec.fit,
             expects=self._spec.expects,
             temperature=temperature,
             novelty=NoveltySpec(method="mahalanobis", threshold=1.0),
             training=facts,
-            judge=judge,
-            training_images=None if judge is None else read_pixels(self._corpus.films, self._spec),
+            evaluator=evaluator,
+            training_images=None if evaluator is None else read_pixels(self._data.films, self._spec),
         )
         return pack(package, store, version_number)
 
 
-def _assembled(network: Network, novelty: Novelty) -> SplitModel:
+def _split_model(network: Network, novelty: Novelty) -> SplitModel:
     image = keras.Input(network.frozen.input_shape[1:], name="image")
     cut = network.frozen(image)
     trunk = keras.Model(image, [network.tail(cut), novelty(cut)])
     return SplitModel(trunk, network.head, network.feature_layer, "logits")
 
 
-def _reference(split: SplitModel, temperature: float) -> Any:
+def _reference(parts: SplitModel, temperature: float) -> Reference:
     def probabilities(images: UInt8Array) -> Float32Array:
-        features, _ = split.trunk(images.astype(np.float32), training=False)
-        logits = np.asarray(split.head(features, training=False), np.float64)
+        features, _ = parts.trunk(images.astype(np.float32), training=False)
+        logits = np.asarray(parts.head(features, training=False), np.float64)
         return np.exp(log_softmax(logits / temperature, axis=-1)).astype(np.float32)
 
     return probabilities
 
 
-def _facts(corpus: Corpus, recipe: Recipe) -> dict[str, Any]:
+def _training_facts(data: TrainingData, recipe: Recipe) -> dict[str, Any]:
+    """Return what the manifest says about the training."""
     weights = "file" if Path(recipe.weights).suffix else recipe.weights
     return {
-        "data": {"sha256": corpus.digest, "films": len(corpus.films)},
+        "data": {"sha256": data.digest, "films": len(data.films)},
         "split": {
-            "by": "patient" if all(film.patient for film in corpus.films) else "patient where known, else film",
-            "folds": [len(part) for part in corpus.parts],
+            "by": "patient" if all(film.patient for film in data.films) else "patient where known, else film",
+            "folds": [len(fold) for fold in data.folds],
         },
         "seed": recipe.seed,
         "backbone": recipe.backbone,

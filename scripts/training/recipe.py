@@ -1,4 +1,4 @@
-"""The recipe: what decides the result of a training run, besides the films."""
+"""The recipe of a training run, and its command-line options."""
 
 from __future__ import annotations
 
@@ -12,12 +12,30 @@ from scripts.networks.backbones import BACKBONES, HeadKind
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that decides what a training run yields, besides the films.
+    """The settings that, together with the films, determine the result of a training run.
 
-    `variants` augmented variants of each film, of `strength` 0..1, are cached beside the film itself. `penalty` is the
-    logistic head's L2 penalty. Fine-tuning shows the film itself in one of `clean_share` cases; `decay` and
-    `head_decay` are AdamW's; from two fifths of the steps on, weights are averaged. With `least_masks` lung masks or
-    more, the network gets a lung gate, if `gate`.
+    Attributes:
+        backbone: a key of `BACKBONES`.
+        weights: `imagenet`, `hed`, `none`, or a `.weights.h5` file.
+        seed: decides folds, variants, order and initial weights.
+        variants: the number of augmented variants of each film, which are cached in addition to the film itself.
+        strength: of the augmentation, 0..1.
+        head: the kind of head.
+        weighting: how the weight of a film is chosen; see `film_weights`.
+        penalty: the L2 penalty of the logistic head.
+        epochs: the epochs of fine-tuning.
+        batch_size: films per step of fine-tuning.
+        learning_rate: of the tail in fine-tuning.
+        head_learning_rate: of the head in fine-tuning.
+        decay: AdamW's weight decay for the tail.
+        head_decay: AdamW's weight decay for the head.
+        dropout: the dropout rate before the last layer.
+        label_smoothing: of the cross-entropy in fine-tuning.
+        clean_share: the share of films that fine-tuning draws unaugmented.
+        averaging: the decay of the running average of the weights, which starts after two fifths of the steps.
+        gate: whether the network gets a lung gate, given enough masks.
+        lung_epochs: the epochs of training the lung map.
+        least_masks: the number of lung masks that a lung gate needs.
     """
 
     backbone: str = "vgg16"
@@ -44,16 +62,21 @@ class Recipe:
 
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    """Let a command line say what a recipe is."""
+    """Add the options that describe a recipe to a command line."""
     defaults = Recipe()
     parser.add_argument("--backbone", choices=sorted(BACKBONES), default=defaults.backbone)
     parser.add_argument("--weights", default=defaults.weights, help="imagenet, hed, none, or a .weights.h5 file")
     parser.add_argument("--head", choices=get_args(HeadKind), default=defaults.head)
-    parser.add_argument("--weighting", choices=get_args(Weighting), default=defaults.weighting, help="of the films")
-    parser.add_argument("--ungated", action="store_true", help="no lung gate, though there are lung masks")
+    parser.add_argument(
+        "--weighting",
+        choices=get_args(Weighting),
+        default=defaults.weighting,
+        help="how films are weighted in training",
+    )
+    parser.add_argument("--ungated", action="store_true", help="train without a lung gate even if there are lung masks")
     for field, help_text in (
-        ("seed", "decides folds, variants, order and first weights"),
-        ("epochs", "of fine-tuning"),
+        ("seed", "decides folds, variants, order and initial weights"),
+        ("epochs", "epochs of fine-tuning"),
         ("variants", "augmented variants per film"),
         ("batch_size", "films per step"),
     ):
@@ -61,7 +84,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
 
 
 def recipe_of(options: argparse.Namespace) -> Recipe:
-    """The recipe that the options of `add_recipe_options` say."""
+    """Return the recipe that the options of `add_recipe_options` describe."""
     return Recipe(
         backbone=options.backbone,
         weights=options.weights,

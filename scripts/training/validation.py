@@ -1,4 +1,4 @@
-"""How a recipe does on films that it was not trained on: trained and tested once per part of a split."""
+"""Validate a recipe: train and test it once for each split of a validation scheme."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import tensorflow as tf
 
 from app.artifact.manifest import InputSpec
 from scripts.datasets.films import Film, class_names, digest, read_films
-from scripts.datasets.splits import Part, by_folds, leaving_out, selected
-from scripts.evaluation.calibration import cross_calibrated
-from scripts.evaluation.judgement import Predictions, metrics, summary
+from scripts.datasets.splits import TrainTestSplit, k_fold, leave_one_group_out, select_films
+from scripts.evaluation.metrics import compute_metrics, without_curves
+from scripts.evaluation.predictions import Predictions, pool_predictions
 from scripts.networks.backbones import BACKBONES, weights_provenance
 from scripts.training.augmentation import REVISION
 from scripts.training.features import cache_features
@@ -25,12 +25,12 @@ from scripts.training.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
-    """What is trained on what, and tested on what.
+class ValidationScheme:
+    """How films are divided into training and test sets.
 
-    `split` is `patient` or `image`, for `fold_count` folds, or a column of the data's table, each of whose values is
-    left out once. `only` is a column and a value: all other films are left aside, and the recipe, trained on all that
-    are not, is asked about them as well.
+    `split` is `patient` or `image` for a cross-validation with `fold_count` folds, or a column of `metadata.csv`, whose
+    values are left out one at a time. `only` is a column and a value that select the films to use. The recipe is then
+    also trained on all selected films and tested on the others.
     """
 
     split: str = "patient"
@@ -39,44 +39,69 @@ class Protocol:
 
 
 def validate(
-    data: Path, work: Path, recipe: Recipe, protocol: Protocol, classes: Sequence[str] | None = None
+    data: Path, work: Path, recipe: Recipe, scheme: ValidationScheme, classes: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Train `recipe` once per part of `protocol` and return its figures on films that were not trained on.
+    """Train `recipe` once for each split of `scheme`, and return its metrics on the films held out.
 
-    Features are left in `work`, so that another recipe on the same backbone needn't compute them again. Nothing is
-    published.
+    Cached features stay in `work`, so that other recipes with the same backbone can reuse them. Nothing is published.
+
+    Args:
+        data: the data folder.
+        work: the folder for cached features.
+        recipe: the settings of the training.
+        scheme: the splits.
+        classes: the class names in order; by default, sorted.
 
     Returns:
-        `all`: figures over all parts, as `scripts.evaluate.metrics` gives them, without curves; `parts`: those of each
-        part; with `only`, `elsewhere`: those on the films left aside; and what was done, to what.
+        The metrics of `compute_metrics` without curves: over all splits as `all`, for each split in `parts`, and, with
+        `only`, on the films that were not selected as `elsewhere`; further, the scheme, the recipe and the data.
 
     Raises:
-        ScriptError: the data, the weights, the recipe or the protocol can't be used.
+        ScriptError: the data, the weights, the recipe or the scheme can't be used.
     """
     tf.config.experimental.enable_op_determinism()
     films = read_films(data)
     names = class_names(films, classes)
     labels = np.array([names.index(film.label) for film in films])
-    chosen = selected(films, *protocol.only) if protocol.only else list(range(len(films)))
-    if protocol.split in ("patient", "image"):
-        parts = by_folds(films, chosen, protocol.fold_count, recipe.seed, by_patient=protocol.split == "patient")
+    chosen = select_films(films, *scheme.only) if scheme.only else list(range(len(films)))
+    if scheme.split in ("patient", "image"):
+        splits = k_fold(films, chosen, scheme.fold_count, recipe.seed, by_patient=scheme.split == "patient")
     else:
-        parts = leaving_out(films, chosen, protocol.split)
+        splits = leave_one_group_out(films, chosen, scheme.split)
     fitter = _fitter(films, names, labels, recipe, work)
-    answered = [_answered(fitter, films, names, labels, part) for part in parts]
+    predictions = [_train_and_test(fitter, films, names, labels, split) for split in splits]
     figures = {
-        "protocol": asdict(protocol),
+        "protocol": asdict(scheme),
         "recipe": asdict(recipe),
         "weights": weights_provenance(recipe.backbone, recipe.weights),
         "data": {"sha256": digest(films), "films": len(chosen)},
-        "all": summary(metrics(_joined(answered))),
-        "parts": {part.name: _told(part, results) for part, results in zip(parts, answered, strict=True)},
+        "all": without_curves(compute_metrics(pool_predictions(predictions, scale_novelty=False))),
+        "parts": {split.name: _split_figures(split, tested) for split, tested in zip(splits, predictions, strict=True)},
     }
-    if protocol.only is not None:
-        aside = Part.without_patients("elsewhere", films, chosen, np.setdiff1d(np.arange(len(films)), chosen).tolist())
-        if len(aside.test):
-            figures["elsewhere"] = _told(aside, _answered(fitter, films, names, labels, aside))
+    if scheme.only is not None:
+        others = np.setdiff1d(np.arange(len(films)), chosen).tolist()
+        elsewhere = TrainTestSplit.by_patient("elsewhere", films, chosen, others)
+        if len(elsewhere.test):
+            tested = _train_and_test(fitter, films, names, labels, elsewhere)
+            figures["elsewhere"] = _split_figures(elsewhere, tested)
     return figures
+
+
+def summary_lines(figures: dict[str, Any]) -> list[str]:
+    """Format the accuracies and AUCs in the result of `validate`, one per line."""
+    rows = {"all": figures["all"], **figures["parts"]}
+    if "elsewhere" in figures:
+        rows["elsewhere"] = figures["elsewhere"]
+    lines = []
+    for name, row in rows.items():
+        lines.append(f"{name}: accuracy {_with_interval(row['accuracy'])}")
+        for source, within in row["sources"].items():
+            lines += [f"  {source}: {pair}, area {_with_interval(area)}" for pair, area in within["auc"].items()]
+    return lines
+
+
+def _with_interval(figure: dict[str, Any]) -> str:
+    return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f}), {figure['films']} films"
 
 
 def _fitter(films: list[Film], names: tuple[str, ...], labels: np.ndarray, recipe: Recipe, work: Path) -> Fitter:
@@ -91,28 +116,18 @@ def _fitter(films: list[Film], names: tuple[str, ...], labels: np.ndarray, recip
     )
 
 
-def _answered(fitter: Fitter, films: list[Film], names: tuple[str, ...], labels: np.ndarray, part: Part) -> Predictions:
-    fitter.fit(part.train)
+def _train_and_test(
+    fitter: Fitter, films: list[Film], names: tuple[str, ...], labels: np.ndarray, split: TrainTestSplit
+) -> Predictions:
+    fitter.fit(split.train)
     return Predictions(
-        films=[films[i] for i in part.test],
+        films=[films[i] for i in split.test],
         classes=names,
-        labels=labels[part.test],
-        probabilities=fitter.probabilities(part.test),
-        novelty=np.zeros(len(part.test), np.float32),
+        labels=labels[split.test],
+        probabilities=fitter.probabilities(split.test),
+        novelty=np.zeros(len(split.test), np.float32),  # a recipe is validated without its novelty score
     )
 
 
-def _joined(parts: Sequence[Predictions]) -> Predictions:
-    """All parts' answers as one, each calibrated by the others."""
-    calibrated = cross_calibrated([(part.probabilities, part.labels) for part in parts])
-    return Predictions(
-        films=[film for part in parts for film in part.films],
-        classes=parts[0].classes,
-        labels=np.concatenate([part.labels for part in parts]),
-        probabilities=np.concatenate(calibrated),
-        novelty=np.concatenate([part.novelty for part in parts]),
-    )
-
-
-def _told(part: Part, results: Predictions) -> dict[str, Any]:
-    return {"trained_on": len(part.train), **summary(metrics(results))}
+def _split_figures(split: TrainTestSplit, predictions: Predictions) -> dict[str, Any]:
+    return {"trained_on": len(split.train), **without_curves(compute_metrics(predictions))}

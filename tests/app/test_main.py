@@ -148,7 +148,7 @@ def test_what_is_not_there(client, method, path, status):
 def test_a_store_without_the_model_is_refused_at_start(tmp_path):
     """The application does not start half."""
     with (
-        pytest.raises(ArtifactNotFoundError, match="which holds: no model"),
+        pytest.raises(ArtifactNotFoundError, match="available: none"),
         TestClient(create_app(Settings(model_store=tmp_path, model="absent"))),
     ):
         pass

@@ -1,13 +1,16 @@
-"""The settings, and where they are told."""
+"""The settings: how they are read, and that the documentation and Compose name all of them."""
 
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from app.settings import Settings
+from app.main import create_app
+from app.settings import Settings, renamed_variables
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+ROW = re.compile(r"^\| `(LIGHTBOX_[A-Z_]+)` \| (`[^`]+`|unset) \| ", re.MULTILINE)
 
 
 def test_settings_come_from_the_environment(monkeypatch):
@@ -26,15 +29,34 @@ def test_nonsense_is_refused(monkeypatch, name):
         Settings()
 
 
+def test_a_renamed_variable_is_still_read(monkeypatch, caplog):
+    """The log warns about the old name and gives the new one, which wins where both are set."""
+    monkeypatch.setenv("LIGHTBOX_MAX_QUEUE", "3")
+    assert Settings().max_concurrent_requests == 3
+    assert renamed_variables() == [("LIGHTBOX_MAX_QUEUE", "LIGHTBOX_MAX_CONCURRENT_REQUESTS")]
+    create_app()
+    assert "LIGHTBOX_MAX_QUEUE has been renamed; set LIGHTBOX_MAX_CONCURRENT_REQUESTS instead" in caplog.text
+    monkeypatch.setenv("LIGHTBOX_MAX_CONCURRENT_REQUESTS", "5")
+    assert Settings().max_concurrent_requests == 5
+
+
 def test_compose_passes_every_setting_on():
-    """But for the address and the store, which are the container's own, and the port, which is the host's."""
-    text = (README.parent / "docker-compose.yml").read_text(encoding="utf-8")
+    """Except the address and the store, which are the container's own, and the port, which is the host's."""
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     for name in Settings.model_fields.keys() - {"host", "port", "model_store"}:
         assert f"- LIGHTBOX_{name.upper()}\n" in text
 
 
-def test_the_readme_documents_every_setting():
-    """With its default."""
-    text = README.read_text(encoding="utf-8")
-    for name in Settings.model_fields:
-        assert f"`LIGHTBOX_{name.upper()}`" in text
+def shown(default):
+    """A default as the documentation's table shows it: the variable's value, or `unset` where there is none."""
+    if default is None or default == ():
+        return "unset"
+    value = str(default).lower() if isinstance(default, bool) else default
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def test_the_documentation_lists_every_setting_with_its_default():
+    """Each once, and no others."""
+    rows = ROW.findall((ROOT / "docs" / "settings.md").read_text(encoding="utf-8"))
+    fields = {f"LIGHTBOX_{name.upper()}": shown(field.default) for name, field in Settings.model_fields.items()}
+    assert sorted(rows) == sorted(fields.items())

@@ -1,71 +1,52 @@
-"""Debian's Chromium, over real server processes."""
+"""Tests in this folder drive Chromium, over servers that speak over real sockets."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
-import keras
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from scripts.exporting.keras_files import export
-from tests import models
+from app.artifact.runtimes.base import Runtime
+from app.main import create_app
+from app.settings import Settings
+from tests.doubles import BrightnessRuntime
 from tests.page.visits import KEY, Visit
-from tests.servers import served
+from tests.servers import Server, in_thread
 
 FAILED_LOAD = "Failed to load resource"
-SHIPPED = Path(__file__).parents[2] / "model_store" / "cxr-vgg16" / "1"
+expect.set_options(timeout=30_000)  # on a busy machine an answer takes more than the five seconds of the default
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """The browser's program."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("no Chromium on this machine")
-    return found
+def pytest_itemcollected(item: pytest.Item) -> None:
+    item.add_marker("browser")
+    if CHROMIUM is None:
+        item.add_marker(pytest.mark.skip(reason="needs Chromium"))
 
 
 @pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    """Its own processes, ended with the module: while it runs, the main thread has an event loop."""
+def browser() -> Iterator[Browser]:
+    """A browser that ends with the module: while it runs, the main thread has an event loop."""
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield running
         running.close()
 
 
 @pytest.fixture(scope="session")
-def entry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model of two versions, which sees a film's middle only, beside one of which all is known."""
-    store, classes = tmp_path_factory.mktemp("store"), ("NORMAL", "PNEUMONIA", "COVID-19")
-    keras.utils.set_random_seed(0)
-    export(models.planted_square(), ("dark", "bright"), "planted", store, version=4)
-    export(models.gap_linear(), classes, "tiny", store, fit="crop")
-    return export(models.batch_norm_dropout(), classes, "tiny", store, fit="crop")
-
-
-@pytest.fixture(scope="session")
-def server(chromium: str, entry: Path) -> Iterator[str]:  # noqa: ARG001  # without a browser no server is needed
-    """A server that takes films of up to 3 MB."""
-    with served(entry, LIGHTBOX_MAX_UPLOAD_BYTES="3000000") as url:
+def locked_server() -> Iterator[str]:
+    """A server that requires a key."""
+    with in_thread(create_app(Settings(api_keys=KEY), BrightnessRuntime())) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def locked_server(chromium: str, entry: Path) -> Iterator[str]:  # noqa: ARG001
-    """A server that asks for a key."""
-    with served(entry, LIGHTBOX_API_KEYS=KEY) as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
-def shipped_server(chromium: str) -> Iterator[str]:  # noqa: ARG001
-    """The model that the project ships, which knows what is unlike its films."""
-    with served(SHIPPED) as url:
+def shipped_server(shipped_runtime: Runtime) -> Iterator[str]:
+    """A server of the model that the project ships, which recognises images unlike those that it was trained on."""
+    with in_thread(create_app(Settings(), shipped_runtime)) as url:
         yield url
 
 
@@ -73,11 +54,11 @@ Visitor = Callable[..., Visit]
 
 
 @pytest.fixture
-def visit(browser: Browser, server: str) -> Iterator[Visitor]:
-    """Opens the page; afterwards, whatever was done: no complaint in the console, no request to another host."""
+def visit(browser: Browser, shared_server: Server) -> Iterator[Visitor]:
+    """Opens the page; whatever a test does there, the console stays empty and no other host is asked for anything."""
     visits = []
 
-    def opened(url: str = server, **options: object) -> Visit:
+    def opened(url: str = shared_server.url, **options: object) -> Visit:
         options = {"viewport": {"width": 1280, "height": 900}} | options
         page = browser.new_context(**options).new_page()
         seen = Visit(page, url)
@@ -98,7 +79,7 @@ def visit(browser: Browser, server: str) -> Iterator[Visitor]:
 
 @pytest.fixture
 def tab(visit: Visitor) -> Visit:
-    """The page, once it knows what is served."""
+    """The page, once it shows which model is served."""
     opened = visit()
     expect(opened.page.locator("#served")).to_contain_text("tiny, version 2")
     return opened

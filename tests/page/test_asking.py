@@ -6,10 +6,12 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import expect
 
+from app.main import create_app
+from app.settings import Settings
 from tests.dicoms import dicom, frames
 from tests.page.visits import FILM, KEY, assert_alike
 from tests.pictures import constant, decoded, encoded, noise
-from tests.servers import served, until
+from tests.servers import in_thread, until
 
 
 def test_a_film_is_answered(tab):
@@ -36,8 +38,7 @@ def test_another_class_against_a_third(tab):
         "class": "COVID-19",
         "against": "NORMAL",
         "model": "tiny",
-        "alpha": "0",
-        "format": "jpeg",
+        "overlay": "false",
     }
     question = {"class": "COVID-19", "against": "NORMAL"}
     picture = httpx.post(f"{tab.url}/explain", params=question, content=FILM, headers={"accept": "image/png"})
@@ -48,7 +49,7 @@ def test_another_class_against_a_third(tab):
 def test_every_question_is_offered_and_its_answer_drawn(tab):
     """A curve with its verdict, and a map for every class that one press asks about."""
     tab.explained()
-    for label in ("one scale", "Judge"):
+    for label in ("one scale", "faithfulness"):
         with tab.page.expect_response("**/explain?*"):
             tab.page.get_by_label(label).check()
         tab.settle()
@@ -112,14 +113,14 @@ def test_a_model_that_can_not_be_asked_leaves_a_page_that_works(tab):
     expect(tab.page.locator("#download")).to_be_enabled()
 
 
-def test_a_version_that_takes_over_is_named_with_its_answer(visit, entry, tmp_path):
-    """The page learns of it with the first answer that it gives."""
-    shutil.copytree(entry.parent / "1", tmp_path / "tiny" / "1")
-    with served(tmp_path / "tiny" / "1", LIGHTBOX_POLL_INTERVAL_S="0.2") as url:
+def test_a_version_that_takes_over_is_named_with_its_answer(visit, served_entry, tmp_path):
+    """The page learns of the new version with its first answer."""
+    shutil.copytree(served_entry.parent / "1", tmp_path / "tiny" / "1")
+    with in_thread(create_app(Settings(model_store=tmp_path, model="tiny", poll_interval_s=0.2))) as url:
         tab = visit(url)
         tab.explained()
         expect(tab.page.locator("#served")).to_contain_text("tiny, version 1")
-        shutil.copytree(entry, tmp_path / "tiny" / "2")
+        shutil.copytree(served_entry, tmp_path / "tiny" / "2")
         until(lambda: httpx.get(f"{url}/models/tiny").json()["version"] == 2)
         tab.page.locator("#class").select_option("COVID-19")
         expect(tab.page.locator("#served")).to_contain_text("tiny, version 2")
@@ -159,8 +160,8 @@ def test_warnings_stand_above_the_picture(visit, shipped_server):
     titles = alert.locator("strong").all_inner_texts()
     assert titles[0] == "Unlike anything that the model was trained on"
     assert len(titles) == len(set(titles)) > 1
-    expect(alert).to_contain_text("another body part than the model was made for: CHEST")
-    assert alert.bounding_box()["y"] < tab.page.locator("#film").bounding_box()["y"]
+    expect(alert).to_contain_text("another body part than the model expects: CHEST")
+    assert alert.bounding_box()["y"] < tab.page.locator("#image").bounding_box()["y"]
 
 
 def test_a_map_without_heat_is_said_to_be_empty(tab):
@@ -201,10 +202,10 @@ def test_the_overlay_can_be_taken_away(tab):
 def test_a_key_is_asked_for_only_where_one_is_needed(visit, locked_server):
     """After a 401; it is sent from then on, and shown nowhere."""
     tab = visit(locked_server)
-    expect(tab.page.locator("#problem")).to_contain_text("asks for a key")
+    expect(tab.page.locator("#problem")).to_contain_text("requires an API key")
     tab.page.get_by_label("Key").fill(KEY)
     tab.page.keyboard.press("Enter")
-    expect(tab.page.locator("#served")).to_contain_text("tiny")
+    expect(tab.page.locator("#served")).to_contain_text("double")
     expect(tab.page.locator("#unlock")).to_be_hidden()
     tab.explained()
     assert KEY not in tab.page.content()

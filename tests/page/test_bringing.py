@@ -53,7 +53,7 @@ def test_a_film_that_no_browser_can_show(tab):
 @pytest.mark.parametrize(
     ("data", "title", "detail"),
     [
-        (b"hello", "not a picture that can be read", "PNG"),
+        (b"hello", "not a supported image", "PNG"),
         (FILM[:-400], "damaged", ""),
         (b"", "did not arrive", ""),
         (b"\x89PNG" + bytes(3_000_000), "too large", "3000000"),

@@ -63,10 +63,10 @@ def test_opacity_and_colours_act_without_a_request(tab):
 def test_the_value_under_the_pointer(tab):
     """Heat and grey of the pixel that the pointer is on; the margins of a crop have no heat."""
     tab.explained()
-    box = tab.page.locator("#film").bounding_box()
+    box = tab.page.locator("#image").bounding_box()
     readout = tab.page.locator("#readout")
     tab.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * (60.5 / 120))
-    expect(readout).to_contain_text(f"film {noise(120, 90)[60, 45]} · at 45, 60")
+    expect(readout).to_contain_text(f"image {noise(120, 90)[60, 45]} · at 45, 60")
     assert 0 <= float(readout.inner_text().split()[1]) <= 1
     tab.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * (2.5 / 120))
     expect(readout).to_contain_text("Not seen by the model")

@@ -17,7 +17,7 @@ def test_everything_by_keyboard(tab):
 
     tab_to("sample")
     tab.page.keyboard.press("Enter")
-    expect(tab.page.locator("#film")).to_be_focused()
+    expect(tab.page.locator("#image")).to_be_focused()
     spoken = tab.page.locator("#spoken")
     expect(spoken).to_have_attribute("aria-live", "polite")
     tab.page.keyboard.press("Home")

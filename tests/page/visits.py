@@ -68,7 +68,7 @@ class Visit:
 
     def pixels(self) -> np.ndarray:
         """What the film's canvas shows, uint8 `[H, W, 3]`."""
-        data = self.page.evaluate("document.getElementById('film').toDataURL('image/png')")
+        data = self.page.evaluate("document.getElementById('image').toDataURL('image/png')")
         return decoded(base64.b64decode(data.split(",")[1]))[..., :3]
 
     def asked(self) -> list[dict[str, str]]:

@@ -1,100 +1,122 @@
-"""Many clients, and those that hang up or stall."""
+"""Many clients, and clients that hang up or stall."""
 
-import signal
+import logging
+import select
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
 import psutil
 
-from scripts.benchmarks.load import wait_until_ready
-from tests import models
+from app.main import create_app
+from app.settings import Settings
+from tests.doubles import BrightnessRuntime
 from tests.pictures import encoded, noise
-from tests.servers import serving
+from tests.servers import in_thread, until
+
+IMAGE = encoded(noise(1024, 1024))
+HEALTH = ("livez", "readyz", "metrics")
 
 
-def test_health_answers_while_films_are_explained(entry_of, unused_port):
-    """Eight films at once in another thread; /livez never waits for them."""
-    film = encoded(noise(1024, 1024))
-    with serving(entry_of(models.batch_norm_dropout), unused_port) as (process, url), httpx.Client() as client:
-        wait_until_ready(url, process)
-        with ThreadPoolExecutor(8) as pool:
-            explained = [pool.submit(httpx.post, f"{url}/explain", content=film, timeout=60) for _ in range(16)]
-            waits = []
-            while not all(job.done() for job in explained):
-                start = time.perf_counter()
-                assert client.get(f"{url}/livez").status_code == 200
-                waits.append(time.perf_counter() - start)
-        assert [job.result().status_code for job in explained] == [200] * 16
-    assert len(waits) > 5
+def ask(port, path="/explain", body=IMAGE):
+    """Send a request without waiting for its answer, and return the connection."""
+    client = socket.create_connection(("127.0.0.1", port), timeout=20)
+    client.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(body)) + body)
+    return client
 
 
-def test_a_full_queue_refuses_at_once_and_stays_alive(entry_of, unused_port):
-    """Two places, sixteen clients: some are answered, the others told to come again; health answers throughout."""
-    film = encoded(noise(1024, 1024))
-    with serving(entry_of(models.batch_norm_dropout), unused_port, LIGHTBOX_MAX_CONCURRENT_REQUESTS="2") as (
-        process,
-        url,
+@contextmanager
+def occupied(server):
+    """Both slots of `server` are taken for as long as the block lasts, by the same two requests."""
+    with (
+        ask(server.port, "/explain?faithfulness=true") as first,
+        ask(server.port, "/explain?faithfulness=true") as second,
     ):
-        wait_until_ready(url, process)
-        with ThreadPoolExecutor(16) as pool:
-            jobs = [pool.submit(httpx.post, f"{url}/explain", content=film, timeout=60) for _ in range(64)]
-            while not all(job.done() for job in jobs):
-                for path in ("livez", "readyz", "metrics"):
-                    assert httpx.get(f"{url}/{path}").status_code == 200
-        answers = [job.result() for job in jobs]
-        metrics = httpx.get(f"{url}/metrics").text
-    assert {answer.status_code for answer in answers} == {200, 503}
-    refused = [answer for answer in answers if answer.status_code == 503]
-    assert all(answer.headers["retry-after"] for answer in refused)
-    assert f'lightbox_rejections_total{{reason="queue_full"}} {len(refused)}.0' in metrics
+        until(lambda: server.in_flight() == 2)
+        yield
+        assert server.in_flight() == 2
+        answered, _, _ = select.select([first, second], [], [], 0)
+        assert not answered
+    until(lambda: server.in_flight() == 0)
 
 
-def test_clients_that_hang_up_leave_nothing_behind(entry_of, unused_port):
-    """Their places are free again, and the log knows them as gone, not as failures."""
-    film = encoded(noise(1024, 1024))
-    head = b"POST /explain HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(film)
-    with serving(entry_of(models.batch_norm_dropout), unused_port, LIGHTBOX_LOG_LEVEL="info") as (process, url):
-        wait_until_ready(url, process)
-        for _ in range(20):
-            with socket.create_connection(("127.0.0.1", unused_port)) as client:
-                client.sendall(head + film)
-        assert httpx.post(f"{url}/predict", content=film, timeout=60).status_code == 200
-        metrics = httpx.get(f"{url}/metrics").text
-        process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=60)
-    assert "lightbox_in_flight_requests 0.0" in metrics
-    assert "the client has gone" in log
-    assert "Traceback" not in log
+def rejected(server):
+    """How many requests found no slot."""
+    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    return sum(
+        float(line.split()[1]) for line in lines if line.startswith('lightbox_rejections_total{reason="queue_full"}')
+    )
 
 
-def test_a_body_that_stalls_and_a_client_that_goes(entry_of, unused_port):
-    """The deadline holds for the body, too; a client that hangs up is no failure, and not in the log as one."""
+def test_health_answers_while_every_slot_is_taken(narrow_server):
+    """The same two requests are still being worked on afterwards: health did not wait for them."""
+    with occupied(narrow_server), httpx.Client(base_url=narrow_server.url) as client:
+        for path in HEALTH * 10:
+            assert client.get(f"/{path}").status_code == 200
+
+
+def test_without_a_free_slot_requests_are_refused_without_waiting(narrow_server):
+    """Each gets 503 with Retry-After, and is counted; when a slot is free again, the next one is answered."""
+    before = rejected(narrow_server)
+    with occupied(narrow_server), ThreadPoolExecutor(16) as pool:
+        answers = list(
+            pool.map(lambda _: httpx.post(f"{narrow_server.url}/explain", content=IMAGE, timeout=60), range(16))
+        )
+    assert [answer.status_code for answer in answers] == [503] * 16
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
+    assert rejected(narrow_server) == before + 16
+    assert httpx.post(f"{narrow_server.url}/explain", content=IMAGE, timeout=60).status_code == 200
+
+
+def test_more_clients_than_slots_are_answered_or_refused(narrow_server):
+    """Sixteen clients send 64 requests: each gets an answer or 503, and health answers throughout."""
+    before = rejected(narrow_server)
+    with ThreadPoolExecutor(16) as pool:
+        jobs = [pool.submit(httpx.post, f"{narrow_server.url}/explain", content=IMAGE, timeout=60) for _ in range(64)]
+        while not all(job.done() for job in jobs):
+            for path in HEALTH:
+                assert httpx.get(f"{narrow_server.url}/{path}").status_code == 200
+    statuses = [job.result().status_code for job in jobs]
+    assert set(statuses) == {200, 503}
+    assert rejected(narrow_server) == before + statuses.count(503)
+
+
+def test_clients_that_hang_up_leave_nothing_behind(shared_server):
+    """Their slots are free again, and the log says that they have disconnected, not that they failed."""
+    logged = len(shared_server.log())
+    for _ in range(20):
+        ask(shared_server.port).close()
+    assert httpx.post(f"{shared_server.url}/predict", content=IMAGE, timeout=60).status_code == 200
+    until(lambda: shared_server.in_flight() == 0)
+    until(lambda: "the client has disconnected" in shared_server.log()[logged:])
+    assert "Traceback" not in shared_server.log()[logged:]
+
+
+def test_a_body_that_stalls_ends_at_the_deadline(caplog):
+    """The answer is 504; a client that hangs up in the middle of its body is not logged as a failure."""
+    caplog.set_level(logging.INFO)
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
-    entry = entry_of(models.batch_norm_dropout)
-    with serving(entry, unused_port, LIGHTBOX_REQUEST_TIMEOUT_S="2") as (process, url):
-        wait_until_ready(url, process)
-        with socket.create_connection(("127.0.0.1", unused_port), timeout=20) as stalled:
+    with in_thread(create_app(Settings(request_timeout_s=0.5), BrightnessRuntime())) as url:
+        address = ("127.0.0.1", httpx.URL(url).port)
+        with socket.create_connection(address, timeout=20) as stalled:
             stalled.sendall(head + b"0123456789")
             assert b" 504 " in stalled.recv(4096)
-        with socket.create_connection(("127.0.0.1", unused_port)) as gone:
+        with socket.create_connection(address) as gone:
             gone.sendall(head + b"0123456789")
+        until(lambda: "the client has disconnected" in caplog.text)
         assert httpx.post(f"{url}/predict", content=encoded(noise())).status_code == 200
-        process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=30)
-    assert "Traceback" not in log
+    assert "Traceback" not in caplog.text
 
 
-def test_memory_does_not_grow_with_requests(shared_server, shared_process):
-    """After 600 films as after 200; a leak of one decoded film a request would double it."""
-    _, url = shared_server
-    film = encoded(noise(512, 512))
+def test_memory_does_not_grow_with_requests(shared_server):
+    """It is the same after 600 images as after 200; a leak of one decoded image a request would double it."""
+    image = encoded(noise(512, 512))
     resident = []
-    with httpx.Client(timeout=60) as client:
+    with httpx.Client(base_url=shared_server.url, timeout=60) as client:
         for number in range(600):
             path = "explain?format=jpeg" if number % 4 == 0 else "predict"
-            assert client.post(f"{url}/{path}", content=film).status_code == 200
+            assert client.post(f"/{path}", content=image).status_code == 200
             if number in (199, 599):
-                resident.append(psutil.Process(shared_process.pid).memory_info().rss)
+                resident.append(psutil.Process(shared_server.process.pid).memory_info().rss)
     assert resident[1] < 1.1 * resident[0]

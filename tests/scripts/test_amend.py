@@ -42,7 +42,7 @@ def test_it_is_amended_without_touching_its_saved_model(older, tmp_path, capsys)
     before, files = saved_model(older), read_manifest(older).files
     data = write_folder(tmp_path, each=6)
     assert main([str(older), "--data", str(data)]) == 0
-    assert "amended" in capsys.readouterr().out
+    assert "backfilled" in capsys.readouterr().out
     manifest = read_manifest(older)
     assert saved_model(older) == before
     assert manifest.files.items() >= files.items()

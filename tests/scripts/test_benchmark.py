@@ -5,7 +5,7 @@ import json
 import pytest
 
 from scripts.benchmark import main
-from scripts.benchmarks.measurements import films
+from scripts.benchmarks.measurements import sample_images
 from scripts.benchmarks.tutorial import tutorial
 from scripts.errors import ScriptError
 from tests import models
@@ -43,7 +43,7 @@ def test_it_starts_a_server_and_reports_ratios(entry_of, tmp_path, monkeypatch, 
 
 def test_without_films_it_makes_some():
     """Seeded, so that two runs send the same."""
-    first, again = films(None, 2), films(None, 2)
+    first, again = sample_images(None, 2), sample_images(None, 2)
     assert [film.size for film in first] == [(1024, 1024)] * 2
     assert [film.tobytes() for film in first] == [film.tobytes() for film in again]
 

@@ -155,7 +155,7 @@ def test_what_is_novel_is_flagged(folder, tmp_path):
     rows, _ = run(folder, tmp_path / "out", BrightnessRuntime(manifest(novelty=novelty)))
     flagged = [row["file"] for row in rows if row["out_of_distribution"] == "true"]
     assert flagged == ["bright.png"]
-    assert "unlike what the model was trained on" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "unlike the training images" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("question", [Question("pleura"), Question(against="pleura"), Question(method="guess")])
@@ -170,7 +170,7 @@ def test_the_command_line(folder, entry_of, tmp_path, capsys):
     entry = entry_of(models.batch_norm_dropout)
     store = ["--store", str(entry.parent.parent), "--model", entry.parent.name]
     assert main([str(folder), "--out", str(tmp_path / "out"), *store, "--at-once", "2"]) == 0
-    assert "3 films explained, 2 files not readable" in capsys.readouterr().out
+    assert "explained 3 images; 2 files can't be read" in capsys.readouterr().out
     overlay = (tmp_path / "out" / "overlays" / "bright.png.jpeg").read_bytes()
     assert decoded(overlay).shape == (40, 60, 3)
     assert main([str(folder), "--out", str(tmp_path / "out"), *store, "--class", "pleura"]) == 1

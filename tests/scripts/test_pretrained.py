@@ -12,7 +12,7 @@ from app.imaging.decoding import decode, to_input
 from app.imaging.headers import identify
 from app.serving.self_test import run_self_test
 from scripts.errors import WeightsError
-from scripts.exporting.pretrained import SOURCES, class_names, downloaded
+from scripts.exporting.pretrained import SOURCES, class_names, download
 from scripts.pretrained import main
 from tests.pictures import encoded
 
@@ -67,9 +67,9 @@ def test_a_download_that_fails_says_what_to_do():
         raise Exception("URL fetch failure on https://host/vgg16.h5: None")  # noqa: TRY002  # as Keras raises it
 
     with pytest.raises(WeightsError, match=r"https://host/vgg16\.h5.*--weights.*efficientnet-lite0"):
-        downloaded(unreachable, "VGG16")
+        download(unreachable, "VGG16")
     with pytest.raises(ZeroDivisionError):
-        downloaded(lambda: 1 / 0, "VGG16")
+        download(lambda: 1 / 0, "VGG16")
 
 
 def test_a_cat_is_called_a_cat_and_the_heat_lies_on_it(tmp_path):

@@ -1,6 +1,6 @@
-// The overlay's geometry and arithmetic: what app/geometry.py and app/overlay.py do, on the browser's pixels.
+// The geometry and arithmetic of overlays, as in app/imaging/geometry.py and app/imaging/overlay.py.
 
-/** The nearest whole number; halves go to the even one, as Python rounds. */
+/** Round to the nearest integer, and halves to the even one, as Python does. */
 export function round(x) {
   const below = Math.floor(x);
   const rest = x - below;
@@ -37,12 +37,12 @@ export function seenRegion(width, height, input) {
   };
 }
 
-/** The same part of an image that was resized by the factors `x` and `y`. */
+/** The same region of an image that is resized by the factors `x` and `y`. */
 export function scaled(region, x, y) {
   return { left: region.left * x, top: region.top * y, right: region.right * x, bottom: region.bottom * y };
 }
 
-/** The whole pixels of a `width` × `height` image whose centres lie inside `region`, at least one. */
+/** The box of pixels, at least one, of a `width` × `height` image whose centres are inside `region`. */
 export function visible(region, width, height) {
   const left = Math.min(Math.max(round(region.left), 0), width - 1);
   const top = Math.min(Math.max(round(region.top), 0), height - 1);
@@ -51,10 +51,10 @@ export function visible(region, width, height) {
   return { left, top, right, bottom };
 }
 
-/** For each of `size` pixels between cells `from` and `to`: the first cell that it mixes, and the share of each. */
+/** For each of `size` pixels that cover the cells `from`..`to`: its first cell, and the weight of each of its cells. */
 function mixtures(cells, size, from, to) {
   const step = (to - from) / size;
-  const reach = Math.max(1, step); // a triangle, widened where cells are smaller than pixels
+  const reach = Math.max(1, step); // a triangle filter, wider if cells are smaller than pixels
   return Array.from({ length: size }, (_, pixel) => {
     const centre = from + (pixel + 0.5) * step;
     const first = Math.max(0, Math.trunc(centre - reach + 0.5));
@@ -69,8 +69,8 @@ function mixtures(cells, size, from, to) {
 }
 
 /**
- * The heat 0..1 of every pixel of `window`, row by row: `values` (rows of cells that share `region` evenly) sampled
- * bilinearly at half-pixel centres.
+ * The heat 0..1 of every pixel of `window`, row by row: `values`, rows of cells that divide `region` evenly,
+ * interpolated bilinearly at pixel centres.
  */
 export function upsampled(values, region, window) {
   const rows = values.length;
@@ -101,42 +101,45 @@ export function upsampled(values, region, window) {
   return heat;
 }
 
-/** `heat` 0..1 in the 256 bins of a colour map. */
+/** Quantise `heat` 0..1 to the 256 bins of a colormap. */
 export function binned(heat) {
   return Uint8Array.from(heat, (value) => Math.min(255, Math.max(0, Math.floor(value * 256))));
 }
 
 /**
- * (1 − alpha)·film + alpha·colours(heat) inside `window`, the film elsewhere.
- * `film`: ImageData; `bins`: of the window's pixels; `colours`: 256 × [red, green, blue].
+ * Blend an image with a heatmap: (1 − alpha)·image + alpha·colours(heat) inside `window`, the image elsewhere.
+ * `image` is ImageData, `bins` has the bin of each pixel of the window, and `colours` is 256 × [red, green, blue].
  */
-export function blended(film, bins, window, colours, alpha) {
-  const mixed = new ImageData(new Uint8ClampedArray(film.data), film.width, film.height);
+export function blended(image, bins, window, colours, alpha) {
+  const mixed = new ImageData(new Uint8ClampedArray(image.data), image.width, image.height);
   const hot = Float32Array.from(colours.flat(), (value) => alpha * value);
   const grey = Float32Array.from({ length: 256 }, (_, value) => (1 - alpha) * value + 0.5);
   let bin = 0;
   for (let row = window.top; row < window.bottom; row++) {
-    let at = 4 * (row * film.width + window.left);
+    let at = 4 * (row * image.width + window.left);
     for (let column = window.left; column < window.right; column++, at += 4) {
       const colour = 3 * bins[bin++];
-      mixed.data[at] = (hot[colour] + grey[film.data[at]]) | 0;
-      mixed.data[at + 1] = (hot[colour + 1] + grey[film.data[at + 1]]) | 0;
-      mixed.data[at + 2] = (hot[colour + 2] + grey[film.data[at + 2]]) | 0;
+      mixed.data[at] = (hot[colour] + grey[image.data[at]]) | 0;
+      mixed.data[at + 1] = (hot[colour + 1] + grey[image.data[at + 1]]) | 0;
+      mixed.data[at + 2] = (hot[colour + 2] + grey[image.data[at + 2]]) | 0;
     }
   }
   return mixed;
 }
 
-/** The heatmap's `values` laid over a film: where, and how hot each pixel of the `window` is. `image`, `input`: sizes. */
-export function laid(values, film, image, input) {
-  const seen = seenRegion(image.width, image.height, input);
-  const region = scaled(seen, film.width / image.width, film.height / image.height);
-  const window = visible(region, film.width, film.height);
+/**
+ * Lay the `values` of a heatmap over an image, and return its region and the heat of each pixel in its window.
+ * `pixels` is the image as displayed, `original` the size of its file, and `input` that of the network's input.
+ */
+export function laid(values, pixels, original, input) {
+  const seen = seenRegion(original.width, original.height, input);
+  const region = scaled(seen, pixels.width / original.width, pixels.height / original.height);
+  const window = visible(region, pixels.width, pixels.height);
   const cells = upsampled(values, region, window);
   return { values, region, window, cells, bins: binned(cells) };
 }
 
-/** The pixels of an encoded picture {media_type, data: base64}, as ImageData, exactly as they are in it. */
+/** Decode an encoded picture {media_type, data: base64} to ImageData, without colour conversion. */
 export async function pixelsOf(overlay) {
   const bytes = Uint8Array.from(atob(overlay.data), (character) => character.charCodeAt(0));
   const raw = { colorSpaceConversion: "none", premultiplyAlpha: "none" };

@@ -1,4 +1,4 @@
-// The page: what a person does, and what follows from it.
+// The page: its state, its event handlers and its requests.
 
 import { blended, laid, pixelsOf } from "./heat.js";
 import { Probe } from "./probe.js";
@@ -7,24 +7,24 @@ import { alerts, bars, curves, element, mapsOf, noveltyOf, options, percent, rec
 
 const at = (id) => document.getElementById(id);
 const probe = new Probe({
-  film: at("film"), mark: at("probe"), readout: at("readout"), spoken: at("spoken"), onSpace: () => at("bare").click(),
+  image: at("image"), mark: at("probe"), readout: at("readout"), spoken: at("spoken"), onSpace: () => at("bare").click(),
 });
 const TOGGLES = ["counterfactual", "all_classes", "faithfulness"];
 
 const state = {
-  film: null, // {blob, name, pixels: ImageData} that is shown
-  offered: null, // {blob, name, pixels} that was asked about last; one that was refused may lack a frame number
+  image: null, // the displayed one: {blob, name, pixels: ImageData}
+  requested: null, // that of the last request: {blob, name, pixels}; after an error it differs from `image`
   answer: null,
   input: null, // {width, height, fit} of the model that gave the answer
   heat: null, // {values, region, window, cells: 0..1 per pixel of the window, bins}
-  models: [], // as the service lists them
-  facts: null, // of the model's version
+  models: [], // as listed by the service
+  facts: null, // about the chosen model and version
   colours: {}, // name -> 256 × [r, g, b]
-  asking: new AbortController(),
-  again: null, // what to do once a key is given or another try is asked for
+  controller: new AbortController(), // of the current request
+  retry: null, // repeats the last request
 };
 
-// --- What the service is -------------------------------------------------------------------------
+// --- Models --------------------------------------------------------------------------------------
 
 async function start(signal) {
   const [colours, { models }] = await Promise.all([
@@ -35,11 +35,11 @@ async function start(signal) {
   const served = models.find((model) => model.default) ?? models[0];
   options(at("model"), models.map(({ name }) => [name, name]), served.name);
   at("model-field").hidden = models.length < 2;
-  await meet(signal);
+  await loadModel(signal);
 }
 
-/** Learn about the model and the version that are chosen; without a version, about the one that the service chooses. */
-async function meet(signal) {
+/** Load the facts about the chosen model, at the chosen or the served version. */
+async function loadModel(signal) {
   const version = at("version").value;
   const path = `models/${encodeURIComponent(at("model").value)}`;
   const facts = await askJson(path, { parameters: { version }, signal });
@@ -52,136 +52,137 @@ async function meet(signal) {
   const device = facts.device ? `, on ${facts.device}` : "";
   at("served").textContent = `${facts.name}, version ${facts.described}${device}`;
   options(at("method"), facts.methods.map((method) => [method, method]), "gradcam");
-  offerClasses();
+  listClasses();
 }
 
-/** Whether `answer` is by the model and version that `state.facts` are about. */
-function answers({ model }) {
+/** Whether an answer is from the model and version in `state.facts`. */
+function isFromModel({ model }) {
   return model.name === state.facts.name && model.version === state.facts.described;
 }
 
-function offerClasses() {
+function listClasses() {
   const { answer, facts: { classes } } = state;
-  const predicted = answer && answers(answer) ? `${answer.label} (predicted)` : "the predicted class";
+  const predicted = answer && isFromModel(answer) ? `${answer.label} (predicted)` : "the predicted class";
   const named = classes.map((name) => [name, name]);
   options(at("class"), [["", predicted], ...named], at("class").value);
   const explained = at("class").value || state.answer?.label;
   options(at("against"), [["", "–"], ...named.filter(([name]) => name !== explained)], at("against").value);
 }
 
-// --- Asking --------------------------------------------------------------------------------------
+// --- Requests ------------------------------------------------------------------------------------
 
 function question() {
-  const asked = { class: at("class").value, against: at("against").value };
-  if (at("method").value !== "gradcam") asked.method = at("method").value;
-  if (!at("model-field").hidden) asked.model = at("model").value;
-  asked.version = at("version").value;
-  if (!at("frame-field").hidden) asked.frame = at("number").value;
-  for (const name of TOGGLES) if (at(name).checked) asked[name] = "true";
-  return asked;
+  const parameters = { class: at("class").value, against: at("against").value };
+  if (at("method").value !== "gradcam") parameters.method = at("method").value;
+  if (!at("model-field").hidden) parameters.model = at("model").value;
+  parameters.version = at("version").value;
+  if (!at("frame-field").hidden) parameters.frame = at("number").value;
+  for (const name of TOGGLES) if (at(name).checked) parameters[name] = "true";
+  return parameters;
 }
 
-function look() {
-  const style = {};
-  if (at("alpha").value !== "0.5") style.alpha = at("alpha").value;
-  if (at("colormap").value !== "jet") style.colormap = at("colormap").value;
-  return style;
+function style() {
+  const parameters = {};
+  if (at("alpha").value !== "0.5") parameters.alpha = at("alpha").value;
+  if (at("colormap").value !== "jet") parameters.colormap = at("colormap").value;
+  return parameters;
 }
 
-/** Run `work(signal)`; whatever was under way is called off; what goes wrong is said, and `failed()` called. */
-async function busy(words, work, failed = () => {}) {
-  state.asking.abort();
-  const asking = new AbortController();
-  state.asking = asking;
-  say("problem", []);
+/** Abort the current request and run `work(signal)`, announced as `status`. On an error, show it and call `failed()`. */
+async function busy(status, work, failed = () => {}) {
+  state.controller.abort();
+  const controller = new AbortController();
+  state.controller = controller;
+  showAlerts("problem", []);
   at("unlock").hidden = true;
   at("main").setAttribute("aria-busy", "true");
   at("progress").hidden = false;
-  at("status").textContent = words;
-  state.again = () => busy(words, work, failed);
+  at("status").textContent = status;
+  state.retry = () => busy(status, work, failed);
   try {
-    await work(asking.signal);
-    if (!asking.signal.aborted) at("status").textContent = "";
+    await work(controller.signal);
+    if (!controller.signal.aborted) at("status").textContent = "";
   } catch (error) {
-    if (asking.signal.aborted || error.name === "AbortError") return;
+    if (controller.signal.aborted || error.name === "AbortError") return;
     if (!(error instanceof Problem)) throw error;
     failed();
-    complain(error);
+    showProblem(error);
   } finally {
-    if (state.asking === asking) {
+    if (state.controller === controller) {
       at("main").setAttribute("aria-busy", "false");
       at("progress").hidden = true;
     }
   }
 }
 
-function complain(error) {
+function showProblem(error) {
   at("status").textContent = "";
-  say("problem", [[error.title, error.message]]);
+  showAlerts("problem", [[error.title, error.message]]);
   at("unlock").hidden = error.status !== 401 && error.status !== 403;
   if (!at("unlock").hidden) at("key").focus();
   if (/\bframes?\b/i.test(error.message)) at("frame-field").hidden = false;
-  if (error.retry) at("problem").firstChild.append(element("button", { type: "button", textContent: "Try again", onclick: state.again }));
+  if (error.retry) at("problem").firstChild.append(element("button", { type: "button", textContent: "Try again", onclick: state.retry }));
 }
 
-/** After a question without an answer: nothing that answers another question may look like one to this. */
-function outdate() {
-  at("main").classList.toggle("stale", state.offered === state.film);
+/** After an error: make sure that no earlier answer looks like the answer to the failed request. */
+function markOutdated() {
+  at("main").classList.toggle("stale", state.requested === state.image);
   at("download").disabled = true;
-  if (state.offered === state.film) return;
-  Object.assign(state, { film: null, answer: null });
+  if (state.requested === state.image) return;
+  Object.assign(state, { image: null, answer: null });
   at("empty").hidden = false;
   for (const id of ["frame", "controls", "panel", "classes"]) at(id).hidden = true;
-  say("warnings", []);
+  showAlerts("warnings", []);
 }
 
-function say(id, found) {
+function showAlerts(id, found) {
   alerts(at(id), found);
 }
 
-/** Show `blob` as the film: the server reads it, so that every kind can be shown, turned as its header says. */
-async function put(blob, name) {
+/** Open `blob`. The server decodes it, so that every supported format is displayed, and in its orientation. */
+async function openImage(blob, name) {
   at("frame-field").hidden = true;
   at("number").value = "";
   at("class").value = at("against").value = "";
-  await inquire({ blob, name, pixels: null }, `Reading ${name}`);
+  await askAbout({ blob, name, pixels: null }, `Reading ${name}`);
 }
 
-async function inquire(film, words) {
-  state.offered = film;
-  at("main").classList.toggle("stale", state.film !== null && film.blob !== state.film.blob);
-  await busy(words, (signal) => answered(film, signal), outdate);
+async function askAbout(image, status) {
+  state.requested = image;
+  at("main").classList.toggle("stale", state.image !== null && image.blob !== state.image.blob);
+  await busy(status, (signal) => explain(image, signal), markOutdated);
 }
 
-async function answered(film, signal) {
+async function explain(image, signal) {
   if (!state.facts) await start(signal);
-  // The film comes once and lossless; later questions about it need no picture, as the page draws for itself.
-  const parameters = { ...question(), ...(film.pixels ? { overlay: false } : { alpha: 0, format: "png" }) };
-  const answer = await askJson("explain", { parameters, film, signal });
-  const pixels = film.pixels ?? (await pixelsOf(answer.explanation.overlay));
-  if (!signal.aborted && !answers(answer)) await meet(signal); // another version has taken over since
+  // The first answer contains the image, losslessly. Later answers need no picture: the page draws the overlay itself.
+  const parameters = { ...question(), ...(image.pixels ? { overlay: false } : { alpha: 0, format: "png" }) };
+  const answer = await askJson("explain", { parameters, image, signal });
+  const pixels = image.pixels ?? (await pixelsOf(answer.explanation.overlay));
+  if (!signal.aborted && !isFromModel(answer)) await loadModel(signal); // the service has loaded another version
   if (signal.aborted) return;
-  state.film = state.offered = { ...film, pixels };
+  state.image = state.requested = { ...image, pixels };
   show(answer);
 }
 
-// --- Showing -------------------------------------------------------------------------------------
+// --- Display -------------------------------------------------------------------------------------
 
 function show(answer) {
-  const { pixels } = state.film;
+  const { pixels } = state.image;
   const { explanation } = answer;
   const hadFocus = at("empty").contains(document.activeElement);
   state.answer = answer;
   state.input = state.facts.input;
   state.heat = laid(explanation.heatmap.values, pixels, answer.image, state.input);
-  offerClasses();
-  say("warnings", warnings(answer));
+  listClasses();
+  showAlerts("warnings", warnings(answer));
   at("label").textContent = answer.label;
   at("probability").textContent = percent(answer.probability);
   bars(at("bars"), answer.probabilities, explanation.class);
-  at("about").textContent = `${state.film.name}, ${answer.image.width} × ${answer.image.height}`;
+  at("about").textContent = `${state.image.name}, ${answer.image.width} × ${answer.image.height}`;
   at("novelty").textContent = noveltyOf(answer);
-  at("told").textContent = `${explanation.heatmap.height} × ${explanation.heatmap.width} cells of ${explanation.layer}.`;
+  const { height, width } = explanation.heatmap;
+  at("grid").textContent = `The heatmap has ${height} × ${width} cells, from the layer ${explanation.layer}.`;
   at("faithful").replaceChildren(...[curves(explanation.faithfulness)].filter(Boolean));
   receipt(at("receipt"), answer.receipt);
   at("intended").textContent = answer.notice;
@@ -189,10 +190,10 @@ function show(answer) {
   for (const id of ["frame", "controls", "panel"]) at(id).hidden = false;
   at("main").classList.remove("stale");
   at("download").disabled = false;
-  Object.assign(at("film"), { width: pixels.width, height: pixels.height });
+  Object.assign(at("image"), { width: pixels.width, height: pixels.height });
   at("frame").style.setProperty("--ratio", String(pixels.width / pixels.height));
-  at("film").setAttribute("aria-label", `${state.film.name}, heat for ${explanation.class}`);
-  if (hadFocus) at("film").focus({ preventScroll: true });
+  at("image").setAttribute("aria-label", `${state.image.name}, heat for ${explanation.class}`);
+  if (hadFocus) at("image").focus({ preventScroll: true });
   at("spoken").textContent = `${answer.label}, ${percent(answer.probability)}`;
   probe.over(pixels, state.heat);
   paint();
@@ -201,13 +202,13 @@ function show(answer) {
 function paint() {
   const colours = state.colours[at("colormap").value];
   const alpha = at("bare").getAttribute("aria-pressed") === "true" ? 0 : Number(at("alpha").value);
-  const { pixels } = state.film;
+  const { pixels } = state.image;
   at("strength").textContent = `${Math.round(100 * Number(at("alpha").value))} %`;
   at("alpha").setAttribute("aria-valuetext", at("strength").textContent);
-  at("film").getContext("2d").putImageData(blended(pixels, state.heat.bins, state.heat.window, colours, alpha), 0, 0);
+  at("image").getContext("2d").putImageData(blended(pixels, state.heat.bins, state.heat.window, colours, alpha), 0, 0);
   const strip = new ImageData(Uint8ClampedArray.from(colours.flatMap(([r, g, b]) => [r, g, b, 255])), 256, 1);
   at("legend").getContext("2d").putImageData(strip, 0, 0);
-  at("curl").textContent = curl({ ...question(), ...look() }, state.film.name);
+  at("curl").textContent = curl({ ...question(), ...style() }, state.image.name);
   const { answer, input } = state;
   const drawn = ([name, values]) => {
     const { bins, window } = laid(values, pixels, answer.image, input);
@@ -219,42 +220,42 @@ function paint() {
   });
 }
 
-// --- What a person does --------------------------------------------------------------------------
+// --- Event handlers ------------------------------------------------------------------------------
 
-function take(files) {
+function openFirst(files) {
   const [file] = files;
-  if (file) put(file, file.name || "film");
-  else complain(new Problem("There is no film in that", "Drop or paste a picture file."));
+  if (file) openImage(file, file.name || "image");
+  else showProblem(new Problem("No image found", "Drop or paste an image file."));
 }
 
 function onDrop(event) {
   event.preventDefault();
   document.body.classList.remove("dropping");
-  take(event.dataTransfer.files);
+  openFirst(event.dataTransfer.files);
 }
 
 function onPaste(event) {
   if (event.target.closest("input")) return;
   event.preventDefault();
-  take(event.clipboardData.files);
+  openFirst(event.clipboardData.files);
 }
 
 async function trySample() {
-  await busy("Fetching the sample", async (signal) => {
+  await busy("Loading the sample", async (signal) => {
     const response = await ask("static/sample.jpg", { accept: "image/*", signal });
     const blob = await response.blob();
-    if (!signal.aborted) put(blob, "sample.jpg");
+    if (!signal.aborted) openImage(blob, "sample.jpg");
   });
 }
 
 async function download() {
   await busy("Drawing the overlay", async (signal) => {
-    const parameters = { ...question(), ...look() };
+    const parameters = { ...question(), ...style() };
     delete parameters.all_classes;
     delete parameters.faithfulness;
-    const response = await ask("explain", { parameters, film: state.film, accept: "image/png", signal });
+    const response = await ask("explain", { parameters, image: state.image, accept: "image/png", signal });
     const href = URL.createObjectURL(await response.blob());
-    const stem = state.film.name.replace(/\.[^.]*$/, "");
+    const stem = state.image.name.replace(/\.[^.]*$/, "");
     element("a", { href, download: `${stem}-${state.answer.explanation.class}.png` }).click();
     URL.revokeObjectURL(href);
   });
@@ -265,7 +266,7 @@ async function copy() {
   if (navigator.clipboard) {
     await navigator.clipboard.writeText(text);
     at("copy").textContent = "Copied";
-  } else { // only over HTTPS or on this machine may a page write to the clipboard
+  } else { // pages can write to the clipboard only over HTTPS or on localhost
     getSelection().selectAllChildren(at("curl"));
     at("copy").textContent = "Selected: copy it";
   }
@@ -275,31 +276,31 @@ function unlock(event) {
   event.preventDefault();
   useKey(at("key").value);
   at("key").value = "";
-  state.again();
+  state.retry();
 }
 
-/** Ask another model, or another version of it, about the film; until it has answered, the old answer is dimmed. */
+/** Explain the image by another model or version. Until its answer arrives, the old answer is dimmed. */
 async function changeModel() {
-  const { film } = state;
+  const { image } = state;
   at("class").value = at("against").value = "";
-  at("main").classList.toggle("stale", film !== null);
+  at("main").classList.toggle("stale", image !== null);
   at("download").disabled = true;
-  await busy("Asking the other model", async (signal) => {
-    await meet(signal);
-    if (film && !signal.aborted) await answered(film, signal);
-  }, outdate);
+  await busy("Loading the model", async (signal) => {
+    await loadModel(signal);
+    if (image && !signal.aborted) await explain(image, signal);
+  }, markOutdated);
 }
 
 function listen() {
-  const askAgain = () => state.film && inquire(state.film, "Asking again");
+  const update = () => state.image && askAbout(state.image, "Updating the explanation");
   at("choose").onclick = at("other").onclick = () => at("file").click();
   at("sample").onclick = trySample;
   at("file").onchange = () => {
-    take(at("file").files);
+    openFirst(at("file").files);
     at("file").value = "";
   };
-  for (const id of ["class", "against", "method", ...TOGGLES]) at(id).onchange = askAgain;
-  at("number").onchange = () => inquire({ ...state.offered, pixels: null }, "Asking for that frame");
+  for (const id of ["class", "against", "method", ...TOGGLES]) at(id).onchange = update;
+  at("number").onchange = () => askAbout({ ...state.requested, pixels: null }, "Reading the frame");
   at("model").onchange = () => {
     at("version").value = "";
     changeModel();
@@ -323,4 +324,4 @@ function listen() {
 }
 
 listen();
-busy("Asking what is served", start);
+busy("Loading the models", start);

@@ -1,32 +1,32 @@
-// The value under the pointer, or under the probe that arrow keys move.
+// The probe, which shows the heat and the pixel value under the pointer. Arrow keys move it, too.
 
 import { element } from "./view.js";
 
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class Probe {
-  #pixels; // of the film, ImageData
-  #heat; // as `laid` gives it
-  #place = null; // {x, y} in pixels of the film
+  #pixels; // ImageData of the image
+  #heat; // the result of `laid`
+  #place = null; // {x, y} in pixels of the image
 
-  /** `film` is the canvas, `mark` lies over it, `readout` is seen and `spoken` is a live region. */
-  constructor({ film, mark, readout, spoken, onSpace }) {
-    Object.assign(this, { film, mark, readout, spoken, onSpace });
-    film.onpointermove = film.onpointerdown = (event) => this.#point(event);
-    film.onkeydown = (event) => this.#press(event);
+  /** `image` is the canvas, `mark` the marker over it, `readout` the visible text and `spoken` a live region. */
+  constructor({ image, mark, readout, spoken, onSpace }) {
+    Object.assign(this, { image, mark, readout, spoken, onSpace });
+    image.onpointermove = image.onpointerdown = (event) => this.#point(event);
+    image.onkeydown = (event) => this.#press(event);
   }
 
-  /** Read another film or heat from now on. */
+  /** Switch to another image or heatmap. */
   over(pixels, heat) {
     this.#pixels = pixels;
     this.#heat = heat;
     this.#place = null;
     this.mark.hidden = true;
-    this.readout.textContent = "Point at the film";
+    this.readout.textContent = "Point at the image";
   }
 
   #point(event) {
-    const box = this.film.getBoundingClientRect();
+    const box = this.image.getBoundingClientRect();
     const { width, height } = this.#pixels;
     this.mark.hidden = event.pointerType === "mouse";
     this.#moveTo(((event.clientX - box.left) * width) / box.width, ((event.clientY - box.top) * height) / box.height);
@@ -69,9 +69,9 @@ export class Probe {
     const cell = (y - window.top) * (window.right - window.left) + (x - window.left);
     const heat = inside ? `Heat ${cells[cell].toFixed(2)}` : "Not seen by the model";
     const [red, green, blue] = this.#pixels.data.subarray(4 * (y * this.#pixels.width + x));
-    const film = red === green && green === blue ? red : `${red}, ${green}, ${blue}`;
+    const value = red === green && green === blue ? red : `${red}, ${green}, ${blue}`;
     const place = element("span", { className: "place", textContent: ` · at ${x}, ${y}` });
-    this.readout.replaceChildren(`${heat} · film ${film}`, place);
+    this.readout.replaceChildren(`${heat} · image ${value}`, place);
   }
 
   #hottest() {
@@ -81,7 +81,7 @@ export class Probe {
     return { x: window.left + (index % width), y: window.top + Math.floor(index / width) };
   }
 
-  /** The size of one cell of the map, at least a pixel. */
+  /** The size of one cell of the heatmap in pixels, at least 1. */
   #cell() {
     const { values, region } = this.#heat;
     return {

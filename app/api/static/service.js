@@ -1,18 +1,18 @@
-// What the page asks of the service, and what went wrong in words that a person can use.
+// Requests to the service, and its errors in words for people.
 
 const TITLES = {
-  400: "The film did not arrive whole",
-  401: "This server asks for a key",
-  403: "This key does not open it",
-  413: "The film is too large",
-  415: "This is not a picture that can be read here",
-  422: "This can't be answered",
-  429: "Too many questions at once",
+  400: "The image did not arrive completely",
+  401: "This server requires an API key",
+  403: "This API key has no access",
+  413: "The image is too large",
+  415: "This file is not a supported image",
+  422: "The server can't answer this question",
+  429: "Too many requests",
   503: "The server is busy",
-  504: "It took too long",
+  504: "The server took too long",
 };
 
-/** A question that was not answered: `title` says what happened, `message` why, `retry` whether asking again may help. */
+/** A failed request: `title` says what happened, `message` why, and `retry` whether another attempt may help. */
 export class Problem extends Error {
   constructor(title, detail, { status = 0, kind = "", retry = false } = {}) {
     super(detail);
@@ -20,13 +20,13 @@ export class Problem extends Error {
   }
 }
 
-let key = ""; // in memory only: it goes when the page goes
+let key = ""; // kept in memory only
 
 export function useKey(value) {
   key = value.trim();
 }
 
-/** The address of `path` with those `parameters` that are set. */
+/** The URL of `path` with the `parameters` that have a value. */
 export function address(path, parameters = {}) {
   const url = new URL(path, document.baseURI);
   for (const [name, value] of Object.entries(parameters)) {
@@ -35,18 +35,18 @@ export function address(path, parameters = {}) {
   return url;
 }
 
-/** Ask, and give the response; raises `Problem`, or `AbortError` once `signal` says that nobody waits any more. */
-export async function ask(path, { parameters, film, accept = "application/json", signal } = {}) {
+/** Send a request and return the response. Throws `Problem`, or `AbortError` if `signal` aborts the request. */
+export async function ask(path, { parameters, image, accept = "application/json", signal } = {}) {
   const headers = { Accept: accept };
   if (key) headers.Authorization = `Bearer ${key}`;
-  if (film) headers["Content-Type"] = "application/octet-stream";
-  const request = { method: film ? "POST" : "GET", headers, body: film?.blob, signal, cache: film ? "no-store" : "default" };
+  if (image) headers["Content-Type"] = "application/octet-stream";
+  const request = { method: image ? "POST" : "GET", headers, body: image?.blob, signal, cache: image ? "no-store" : "default" };
   let response;
   try {
     response = await fetch(address(path, parameters), request);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw unreachable(film);
+    throw unreachable(image);
   }
   if (!response.ok) throw await problem(response);
   return response;
@@ -56,7 +56,7 @@ export async function askJson(path, options) {
   return (await ask(path, options)).json();
 }
 
-/** The command that gets the same overlay; or the same answer, where not all that was asked for is in a picture. */
+/** The curl command for the same overlay, or for the JSON if a picture can't contain the whole answer. */
 export function curl(parameters, name) {
   const whole = parameters.all_classes || parameters.faithfulness;
   const wanted = whole ? "'Accept: application/json' -o answer.json" : "'Accept: image/png' -o overlay.png";
@@ -67,17 +67,17 @@ export function curl(parameters, name) {
 }
 
 async function problem(response) {
-  const told = await response.json().catch(() => ({})); // a proxy in between may answer in its own words
-  const kind = (told.type ?? "").split(":").at(-1);
-  const title = kind === "CorruptImage" ? "The film is damaged" : TITLES[response.status] ?? "The server could not answer";
+  const body = await response.json().catch(() => ({})); // the response may come from a proxy
+  const kind = (body.type ?? "").split(":").at(-1);
+  const title = kind === "CorruptImage" ? "The image is damaged" : TITLES[response.status] ?? "The server failed";
   const wait = response.headers.get("Retry-After");
-  const detail = [told.detail || `It answered ${response.status} ${response.statusText}.`];
+  const detail = [body.detail || `It returned ${response.status} ${response.statusText}.`];
   if (wait && /^\d+$/.test(wait)) detail.push(`Try again in ${wait} s.`);
   return new Problem(title, detail.join(" "), { status: response.status, kind, retry: response.status >= 500 });
 }
 
-function unreachable(film) {
-  const large = film && film.blob.size > 4e6;
-  const size = large ? ` The film has ${(film.blob.size / 1e6).toFixed(1)} MB, which may be more than it takes.` : "";
+function unreachable(image) {
+  const large = image && image.blob.size > 4e6;
+  const size = large ? ` The image has ${(image.blob.size / 1e6).toFixed(1)} MB, which may exceed the limit of the server.` : "";
   return new Problem("The server can't be reached", `The connection failed.${size}`, { retry: true });
 }

@@ -1,4 +1,4 @@
-// Facts to elements. Everything is made by the DOM, nothing from strings of markup.
+// Elements of the page, created by the DOM and never from strings of markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -20,7 +20,7 @@ export function options(select, entries, chosen) {
   select.value = entries.some(([value]) => value === chosen) ? chosen : entries[0][0];
 }
 
-/** The likeliest classes as bars, at most `limit`, the explained one marked. */
+/** Show the most probable classes as bars, at most `limit`, and the explained one in any case. */
 export function bars(list, probabilities, explained, limit = 8) {
   const ranked = Object.entries(probabilities).sort(([, one], [, other]) => other - one);
   const shown = ranked.filter(([name], rank) => rank < limit || name === explained);
@@ -40,13 +40,13 @@ export function bars(list, probabilities, explained, limit = 8) {
   if (hidden > 0) list.append(element("li", { className: "rest", textContent: `and ${hidden} more classes` }));
 }
 
-// Where the code's own words say too little.
+// Titles for codes that say too little by themselves.
 const TITLES = { novel_image: "Unlike anything that the model was trained on", empty_heatmap: "No heat" };
 
-/** What must be known before the picture is believed: [title, detail] each, the gravest first. */
-export function warnings({ warnings: told }) {
-  const grave = (code) => (code === "novel_image" ? 0 : 1);
-  const ranked = [...told].sort((one, other) => grave(one.code) - grave(other.code));
+/** The warnings of an answer as [title, detail], the most severe first. */
+export function warnings({ warnings: found }) {
+  const rank = (code) => (code === "novel_image" ? 0 : 1);
+  const ranked = [...found].sort((one, other) => rank(one.code) - rank(other.code));
   return ranked.map(({ code, detail }) => [TITLES[code] ?? sentence(code.replaceAll("_", " ")), detail]);
 }
 
@@ -54,14 +54,14 @@ function sentence(words) {
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
-/** What was `found`, [title, detail] each, in `box`: a live region, which must be there before its words are. */
-export function alerts(box, found) {
-  const told = found.map(([title, detail]) =>
+/** Show messages, [title, detail] each, in `box`, a live region that must exist before its content. */
+export function alerts(box, messages) {
+  const paragraphs = messages.map(([title, detail]) =>
     element("p", {}, element("strong", { textContent: title }), " ", sentence(detail)));
-  box.replaceChildren(...(told.length > 0 ? [element("div", { className: "told" }, ...told)] : []));
+  box.replaceChildren(...(paragraphs.length > 0 ? [element("div", { className: "messages" }, ...paragraphs)] : []));
 }
 
-/** The deletion and insertion curves as one small figure, or null where the answer has none. */
+/** The deletion and insertion curves as a figure, or null if the answer has none. */
 export function curves(faithfulness) {
   const lines = ["deletion", "insertion"]
     .map((name) => ({ name, ...faithfulness?.[name] }))
@@ -86,7 +86,7 @@ export function curves(faithfulness) {
 function spoken(lines) {
   const ends = lines.map(({ name, probabilities }) =>
     `${name} from ${percent(probabilities[0])} to ${percent(probabilities.at(-1))}`);
-  return `Probability while the film's hottest cells are removed or restored: ${ends.join("; ")}`;
+  return `Probability as the hottest cells of the image are hidden or revealed: ${ends.join("; ")}`;
 }
 
 function svg(tag, attributes) {
@@ -95,7 +95,7 @@ function svg(tag, attributes) {
   return made;
 }
 
-/** What decides an answer's numbers, one name and value after the other. */
+/** Show a receipt as a list of names and values. */
 export function receipt(list, facts) {
   const words = ([name, value]) => [
     element("dt", { textContent: sentence(name.replaceAll("_", " ").replace("sha256", "SHA-256")) }),
@@ -104,12 +104,12 @@ export function receipt(list, facts) {
   list.replaceChildren(...Object.entries(facts).flatMap(words));
 }
 
-/** The maps of all classes, [name, values] each, where the answer has them. */
+/** The heatmaps of all classes as [name, values], or an empty array if the answer has none. */
 export function mapsOf(explanation) {
   return (explanation.all_classes?.maps ?? []).map((map) => [map.class, map.values]);
 }
 
-/** Small `pictures`, [class, ImageData] each; one press calls `choose(class)`. */
+/** Show small `pictures`, [class, ImageData] each; a click calls `choose(class)`. */
 export function thumbnails(box, pictures, choose) {
   box.hidden = pictures.length === 0;
   box.replaceChildren(
@@ -122,7 +122,7 @@ export function thumbnails(box, pictures, choose) {
 }
 
 export function noveltyOf({ novelty }) {
-  if (!novelty) return "This model can't tell whether a film is unlike those that it was trained on.";
-  const place = novelty.out_of_distribution ? "above" : "below";
-  return `Novelty ${novelty.score.toFixed(2)}, ${place} the limit of ${novelty.threshold.toFixed(2)}.`;
+  if (!novelty) return "This model has no novelty score, so it can't tell whether the image is unlike its training images.";
+  const position = novelty.out_of_distribution ? "above" : "below";
+  return `Novelty ${novelty.score.toFixed(2)}, ${position} the threshold of ${novelty.threshold.toFixed(2)}.`;
 }

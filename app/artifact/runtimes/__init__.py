@@ -1,1 +1,1 @@
-"""Ways to run an artefact; `base` is the protocol, each other module one implementation."""
+"""Runtimes, which run artefacts: `base` is the protocol, and every other module an implementation."""

@@ -1,4 +1,4 @@
-"""What the service asks of whatever runs the network."""
+"""The protocol of runtimes, which run a network for the service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.artifact.manifest import Manifest
 
 
 class Library(NamedTuple):
-    """The library that runs a network, by the name of its package, and its version."""
+    """The library that runs a network: the name of its package, and its version."""
 
     name: str
     version: str
@@ -18,9 +18,9 @@ class Library(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a plain forward pass yields for B images.
+    """The outputs of a forward pass for B images.
 
-    `probabilities` float32 `[B, classes]`; `novelty` float32 `[B]`, all zeros where the model has no novelty score.
+    `probabilities` is float32 `[B, classes]`; `novelty` float32 `[B]`, all zeros if the model has no novelty score.
     """
 
     probabilities: Float32Array
@@ -29,11 +29,11 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What one pass yields for B images and T questions about each.
+    """The outputs of a forward and backward pass for B images with T targets each.
 
-    `probabilities` and `logits` float32 `[B, classes]`; `features` float32 `[B, h, w, K]`; `gradients` float32
-    `[B, T, h, w, K]`, the gradient of each target's score (a combination of logits) at those features; `novelty`
-    float32 `[B]`.
+    `probabilities` and `logits` are float32 `[B, classes]`; `features` float32 `[B, h, w, K]`; `gradients` float32
+    `[B, T, h, w, K]`, the gradient of each target's score (a linear combination of logits) with respect to the
+    features; `novelty` float32 `[B]`.
     """
 
     probabilities: Float32Array
@@ -44,29 +44,32 @@ class Evidence:
 
 
 class Runtime(Protocol):
-    """A loaded model. Calls block, may come from any thread, and rows never influence one another."""
+    """A loaded model. Its methods block, run in any thread, and treat the images of a batch independently."""
 
     @property
     def manifest(self) -> Manifest: ...
 
     @property
     def device(self) -> str:
-        """`CPU`, or the name of the GPU that computes."""
+        """`CPU`, or the name of the GPU."""
         ...
 
     @property
     def library(self) -> Library:
-        """What computes the answers: a receipt names it."""
+        """The library that computes the outputs; receipts name it."""
         ...
 
     def memory_bytes(self) -> int:
-        """What the model's weights take; on a GPU, all that is allocated there."""
+        """Return the memory of the weights, or on a GPU all memory allocated there, in bytes."""
         ...
 
     def predict(self, images: UInt8Array) -> Scores:
-        """Score `images`, uint8 `[B, H, W, C]`."""
+        """Return the scores of `images`, uint8 `[B, H, W, C]`."""
         ...
 
     def evidence(self, images: UInt8Array, targets: Float32Array) -> Evidence:
-        """Score `images` and answer `targets`, float32 `[B, T, classes]`; an all-zero row = the predicted class."""
+        """Return the evidence for `images`, uint8 `[B, H, W, C]`, and `targets`, float32 `[B, T, classes]`.
+
+        A target is a vector over the logits; zeros stand for the predicted class.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Run an artefact's SavedModel with TensorFlow: the one serving file that imports it."""
+"""The TensorFlow runtime. No other module of the service imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from app.errors import SignatureError
 
 
 class TensorFlowRuntime:
-    """A SavedModel that was verified against its manifest, loaded and warmed up.
+    """The SavedModel of a version folder, verified against its manifest, loaded and warmed up.
 
     Raises:
-        ManifestError, DigestMismatchError, SignatureError: the artefact is refused; the message says why.
+        ManifestError: if the manifest is missing or invalid.
+        DigestMismatchError: if a file is missing or differs from the exported one.
+        SignatureError: if the SavedModel can't be loaded, or its signatures contradict the manifest.
     """
 
     library = Library("tensorflow", tf.__version__)
@@ -28,33 +30,36 @@ class TensorFlowRuntime:
         self.manifest: Manifest = read_manifest(entry)
         verify_files(entry, self.manifest)
         self.device: str = _claim_device()
-        # The loaded object owns the variables: the signatures alone don't keep them alive.
+        # The loaded object owns the variables; the signatures alone don't keep them alive.
         self._model: Any = _load(entry)
         self._predict, self._evidence = _checked_signatures(self._model, self.manifest, entry)
         self._warm_up()
 
     def predict(self, images: UInt8Array) -> Scores:
-        """Score `images`, uint8 `[B, H, W, C]`."""
+        """Return the scores of `images`, uint8 `[B, H, W, C]`."""
         outputs = self._predict(images=tf.constant(images))
         return Scores(outputs["probabilities"].numpy(), outputs["novelty"].numpy())
 
     def evidence(self, images: UInt8Array, targets: Float32Array) -> Evidence:
-        """Score `images` and answer `targets`, float32 `[B, T, classes]`; an all-zero row = the predicted class."""
+        """Return the evidence for `images`, uint8 `[B, H, W, C]`, and `targets`, float32 `[B, T, classes]`.
+
+        A target is a vector over the logits; zeros stand for the predicted class.
+        """
         outputs = self._evidence(images=tf.constant(images), targets=tf.constant(targets))
         return Evidence(**{name: outputs[name].numpy() for name in Evidence.__dataclass_fields__})
 
     def memory_bytes(self) -> int:
-        """What the model's weights take; on a GPU, all that is allocated there."""
+        """Return the memory of the weights, or on a GPU all memory allocated there, in bytes."""
         if tf.config.list_physical_devices("GPU"):
             return int(tf.config.experimental.get_memory_info("GPU:0")["current"])
         return sum(int(np.prod(v.shape)) * v.dtype.size for v in self._model.model_variables)
 
     def variables(self) -> list[Any]:
-        """The model's weights, from input to logits, as TensorFlow variables: for sanity checks that change them."""
+        """Return the weights, from input to logits, as TensorFlow variables, for sanity checks that modify them."""
         return list(self._model.model_variables)
 
     def _warm_up(self) -> None:
-        """The first call compiles kernels and allocates; no user should wait for that."""
+        """Call the model once, because the first call compiles kernels and allocates memory."""
         spec = self.manifest.input
         image = np.zeros((1, spec.height, spec.width, spec.channels), np.uint8)
         self.predict(image)
@@ -64,7 +69,7 @@ class TensorFlowRuntime:
 def _claim_device() -> str:
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
-        # Without growth TensorFlow takes all of a GPU's memory at once, and no second process fits on it.
+        # Without memory growth, TensorFlow takes all memory of a GPU, and no second process fits on it.
         tf.config.experimental.set_memory_growth(gpu, True)
     if not gpus:
         return "CPU"
@@ -76,7 +81,7 @@ def _load(entry: Path) -> Any:
         return tf.saved_model.load(str(entry))
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise SignatureError(
-            f"{entry} holds no SavedModel that TensorFlow {tf.__version__} can load: {error}"
+            f"{entry} contains no SavedModel that TensorFlow {tf.__version__} can load: {error}"
         ) from error
 
 
@@ -103,17 +108,17 @@ def _checked_signatures(model: Any, manifest: Manifest, entry: Path) -> tuple[An
     }
     for name, (inputs, outputs) in expected.items():
         if name not in model.signatures:
-            raise SignatureError(f"{entry} lacks the signature {name!r}; it has: {sorted(model.signatures)}")
+            raise SignatureError(f"{entry} lacks the signature {name!r}; available: {sorted(model.signatures)}")
         signature = model.signatures[name]
         _check_shapes(f"{entry}: input of {name!r}", signature.structured_input_signature[1], inputs)
         _check_shapes(f"{entry}: output of {name!r}", signature.structured_outputs, outputs)
     return model.signatures["serving_default"], model.signatures["evidence"]
 
 
-def _check_shapes(where: str, actual: dict[str, Any], expected: dict[str, tuple[int, ...]]) -> None:
+def _check_shapes(subject: str, actual: dict[str, Any], expected: dict[str, tuple[int, ...]]) -> None:
     for name, shape in expected.items():
         if name not in actual:
-            raise SignatureError(f"{where} {name!r} is missing; there are: {sorted(actual)}")
-        wanted = tf.TensorShape([None, *(None if size == -1 else size for size in shape)])
-        if not actual[name].shape.is_compatible_with(wanted):
-            raise SignatureError(f"{where} {name!r} has shape {actual[name].shape}; the manifest says {wanted}")
+            raise SignatureError(f"{subject} {name!r} is missing; available: {sorted(actual)}")
+        required = tf.TensorShape([None, *(None if size == -1 else size for size in shape)])
+        if not actual[name].shape.is_compatible_with(required):
+            raise SignatureError(f"{subject} {name!r} has shape {actual[name].shape}; the manifest says {required}")

@@ -1,1 +1,1 @@
-"""DICOM objects: reading them, showing them, and writing overlays as Secondary Captures."""
+"""DICOM objects: reads and displays them, and writes overlays as Secondary Captures."""

@@ -1,7 +1,7 @@
-"""Single attributes of a DICOM header, read from their bytes: odd spellings are read, what means nothing is None.
+"""Tolerant access to single attributes of a DICOM header, from their raw bytes.
 
-pydicom refuses a decimal comma, an empty first value, a text where a number belongs, and with it the whole object.
-Nothing here quotes a value: it may name a patient.
+pydicom raises errors for decimal commas, empty first values and texts in numeric attributes. Error messages name the
+attribute, but never quote its value, which may contain a patient's name.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from pydicom.datadict import dictionary_description, dictionary_VR, tag_for_keyw
 
 from app.errors import CorruptImageError
 
-# A window, a spacing or an aspect ratio has a handful of values; the rest of a million is not looked at.
+# Windows, spacings and aspect ratios have a handful of values; only the start of a longer text is parsed.
 _MAX_BYTES = 1024
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "US or SS": "H"}
 
 
 def named(keyword: str) -> str:
-    """The attribute as messages name it: `Rescale Slope (0028,1053)`."""
+    """Return the name of an attribute for messages: `Rescale Slope (0028,1053)`."""
     tag = tag_for_keyword(keyword) or 0
     return f"{dictionary_description(tag)} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
 def wrong(keyword: str, what: str) -> CorruptImageError:
-    """The refusal of an object because of one attribute: `wrong("Rows", "is missing")`."""
-    return CorruptImageError(f"the DICOM image can't be shown: {named(keyword)} {what}")
+    """Return the error for an invalid attribute: `wrong("Rows", "is missing")`."""
+    return CorruptImageError(f"the DICOM image can't be decoded: {named(keyword)} {what}")
 
 
 def numbers(header: Dataset, keyword: str) -> list[float | None]:
-    """The values of an attribute in their order, None for those that are empty, infinite or no number.
+    """Return the values of an attribute in order, with None for those that are empty, infinite or not a number.
 
-    Empty where the attribute is absent or has no value.
+    The list is empty if the attribute is missing or has no value.
     """
     if keyword not in header:
         return []
@@ -56,15 +56,15 @@ def numbers(header: Dataset, keyword: str) -> list[float | None]:
 
 
 def number(header: Dataset, keyword: str) -> float | None:
-    """The first value of an attribute; None where it has none that is a number."""
+    """Return the first value of an attribute; None if it is missing or not a number."""
     return next(iter(numbers(header, keyword)), None)
 
 
 def whole(header: Dataset, keyword: str, default: int | None = None) -> int:
-    """An attribute that is a whole number from 0 on; `default` where it is absent or empty.
+    """Return an attribute that is an integer of at least 0; `default` if it is missing or empty.
 
     Raises:
-        CorruptImageError: it is no such number, or absent without a default.
+        CorruptImageError: if the value is not such an integer, or if it is missing and there is no default.
     """
     found = numbers(header, keyword)
     if not found:
@@ -72,12 +72,12 @@ def whole(header: Dataset, keyword: str, default: int | None = None) -> int:
             raise wrong(keyword, "is missing")
         return default
     if found[0] is None or found[0] != int(found[0]) or found[0] < 0:
-        raise wrong(keyword, "is no whole number")
+        raise wrong(keyword, "is not a whole number")
     return int(found[0])
 
 
 def term(header: Dataset, keyword: str) -> str:
-    """An attribute that is one coded term, in capitals; empty where it is absent, empty or several."""
+    """Return a single coded term in capitals; empty if the attribute is missing or has several values."""
     value = header.get(keyword)
     return value.strip(" \0").upper() if isinstance(value, str) else ""
 

@@ -1,4 +1,4 @@
-"""Compressed frames: their decoders, what they say of themselves, and JPEG and bounded RLE as pydicom plugins."""
+"""Compressed frames: the choice of decoders, the check of codestreams, and pydicom plugins for JPEG and RLE."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from app.imaging.jpeg2000 import codestream
 _OURS = "lightbox"
 _JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless)
 _JPEG_2000 = (JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
-# Of several plugins for a syntax, the one that decodes it; pydicom would try them all, damaged data too.
+# The plugin for each transfer syntax. Without a choice, pydicom tries several, also on damaged data.
 _PLUGINS = {
     JPEGBaseline8Bit: _OURS,
     JPEGExtended12Bit: _OURS,
@@ -42,7 +42,7 @@ _PLUGINS = {
     RLELossless: _OURS,
     **dict.fromkeys(_JPEG_2000, "pylibjpeg"),
 }
-# What pydicom asks of a plugin module.
+# pydicom requires this constant and `is_available` of a plugin module.
 DECODER_DEPENDENCIES = dict.fromkeys(
     (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, RLELossless), ("numpy", "imagecodecs")
 )
@@ -51,31 +51,31 @@ _RLE_PADDING = 2
 
 
 def is_available(uid: str) -> bool:
-    """Whether this module decodes the transfer syntax `uid`."""
+    """Return whether this module decodes the transfer syntax `uid`."""
     return uid in DECODER_DEPENDENCIES
 
 
 def plugin_for(syntax: UID) -> str:
-    """The name of the pydicom plugin that decodes `syntax`; empty for pixels that are not compressed.
+    """Return the name of the pydicom plugin that decodes `syntax`; empty for uncompressed pixels.
 
     Raises:
-        UnsupportedImageError: no plugin does.
+        UnsupportedImageError: if there is none.
     """
     if syntax in _PLUGINS:
         return _PLUGINS[syntax]
     if syntax.is_private or syntax.is_encapsulated or not syntax.is_transfer_syntax:
-        raise UnsupportedImageError("the DICOM image is compressed in a way that is not supported")
+        raise UnsupportedImageError("the compression of the DICOM image is not supported")
     return ""
 
 
 def check_codestream(stream: bytes, syntax: UID, size: tuple[int, int], meaning: str) -> tuple[str, int]:
-    """The photometric interpretation and the bits of a sample that a compressed frame has by its own header.
+    """Return the photometric interpretation and the bits per sample of a compressed frame, from its own header.
 
-    The decoder of JPEG 2000 undoes a component transformation, whatever the DICOM header says; a JPEG may name its
-    colours. Where the frame says nothing, it is `meaning`, and 0 bits.
+    JPEG 2000 decoders revert the component transformation, whatever the DICOM header says; a JPEG can specify its
+    colours. If the frame specifies nothing, the result is `meaning` and 0 bits.
 
     Raises:
-        CorruptImageError: the frame is of another size than `size` (width, height), which was checked, or has none.
+        CorruptImageError: if the frame does not have the same `size` (width, height) as the DICOM header.
     """
     if syntax in _JPEG_2000:
         found = codestream(stream)
@@ -88,13 +88,13 @@ def check_codestream(stream: bytes, syntax: UID, size: tuple[int, int], meaning:
     else:
         return meaning, 0
     if of != size:
-        raise CorruptImageError(f"the DICOM header says {size[0]} x {size[1]} pixels, its data {of[0]} x {of[1]}")
+        raise CorruptImageError(f"the DICOM header says {size[0]} x {size[1]} pixels, the frame {of[0]} x {of[1]}")
     return meaning, bits
 
 
 def _decode_jpeg_frame(source: bytes, runner: DecodeRunner) -> bytearray:
     frame = jpeg_frame(source)
-    # libjpeg converts no lossless samples; the reader does.
+    # libjpeg does not convert lossless samples; `presentation.colour` does.
     converted = runner.photometric_interpretation in ("YBR_FULL", "YBR_FULL_422") and not frame.lossless
     pixels = decode_jpeg(source, frame, "YBR" if converted else "RGB")
     if converted:
@@ -105,14 +105,15 @@ def _decode_jpeg_frame(source: bytes, runner: DecodeRunner) -> bytearray:
 
 
 def _decode_rle_frame(source: bytes, runner: DecodeRunner) -> bytearray:
-    """RLE (DICOM PS3.5, annex G): one segment a byte of a sample, most significant first; none may outgrow the image.
+    """Decode RLE (DICOM PS3.5, annex G): one segment for each byte of a sample, the most significant first.
 
-    Two bytes can stand for 128, so that without a bound an upload would become its sixty-fourfold.
+    Two bytes can encode 128, so the size of a segment is limited to that of the image: without a limit, an upload could
+    expand 64 times.
     """
     area, depth = runner.rows * runner.columns, runner.bits_allocated // 8
     count, *offsets = struct.unpack("<16I", source[:_RLE_HEADER])
     if count != runner.samples_per_pixel * depth or count > len(offsets):
-        raise ValueError(f"{count} RLE segments")
+        raise ValueError(f"unexpected number of RLE segments: {count}")
     planes = np.empty((runner.samples_per_pixel, area, depth), np.uint8)
     for number, (start, end) in enumerate(zip(offsets[:count], [*offsets[1:count], len(source)], strict=True)):
         segment = packbits_decode(source[start:end], out=area + _RLE_PADDING)

@@ -1,4 +1,4 @@
-"""The stored pixels of a DICOM object: how its header describes them, with what is missing filled in, and one frame."""
+"""Stored pixels of DICOM objects: their description in the header, with defaults, and the decoding of a frame."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ _MAX_FRAMES = 2**31
 
 @dataclass(frozen=True, slots=True)
 class PixelFormat:
-    """Image Pixel module (DICOM PS3.3, C.7.6.3). `meaning` is the photometric interpretation; a stored value's `bits`
-    bits lie `shift` bits above the lowest of its word; `signed` ones are in two's complement.
+    """The Image Pixel module (DICOM PS3.3, C.7.6.3).
+
+    `meaning` is the photometric interpretation. A stored value has `bits` bits, `shift` bits above the lowest of its
+    word; `signed` values are in two's complement.
     """
 
     rows: int
@@ -41,11 +43,11 @@ class PixelFormat:
 
 
 def pixel_format(header: Dataset) -> PixelFormat:
-    """What `header` says of its pixels. What is missing is filled in where the rest, or good sense, leaves one value.
+    """Read the description of the pixels; missing attributes that have one sensible value get it.
 
     Raises:
-        CorruptImageError: an attribute is missing, or contradicts the others; the message says which.
-        UnsupportedImageError: the photometric interpretation or the number of bits is not supported.
+        CorruptImageError: if an attribute is missing or contradicts others; the message names it.
+        UnsupportedImageError: if the photometric interpretation or the number of bits is not supported.
     """
     meaning = term(header, "PhotometricInterpretation")
     if not meaning:
@@ -80,9 +82,9 @@ def pixel_format(header: Dataset) -> PixelFormat:
 
 
 def _bits(header: Dataset) -> tuple[int, int, int]:
-    """Bits allocated, bits stored, and how far above the lowest bit these lie.
+    """Return bits allocated, bits stored, and the shift of the stored bits above the lowest bit.
 
-    A High Bit that leaves no room for the stored bits below it, or lies outside of the word, is not believed.
+    A High Bit outside the word, or with too few bits below it, is ignored.
     """
     high, stored = whole(header, "HighBit", -1), whole(header, "BitsStored", 0)
     said = stored or high + 1
@@ -98,11 +100,11 @@ def _bits(header: Dataset) -> tuple[int, int, int]:
 
 
 def stored_pixels(header: Dataset, form: PixelFormat, index: int) -> tuple[np.ndarray, str, int]:
-    """Frame `index` as words `[H, W]` or `[H, W, 3]`, what its samples mean, and how far their bits are shifted.
+    """Decode frame `index` to words `[H, W]` or `[H, W, 3]`; return also their photometric interpretation and shift.
 
     Raises:
-        CorruptImageError: a compressed frame is of another size than the header says.
-        UnsupportedImageError: it is compressed in a way that is not supported.
+        CorruptImageError: if a compressed frame has another size than the header.
+        UnsupportedImageError: if the compression is not supported.
     """
     syntax = header.file_meta.TransferSyntaxUID
     plugin = plugin_for(syntax)
@@ -111,10 +113,10 @@ def stored_pixels(header: Dataset, form: PixelFormat, index: int) -> tuple[np.nd
     if syntax.is_encapsulated:
         stream = get_frame(element.value, index, number_of_frames=form.frames)
         meaning, precision = check_codestream(stream, syntax, (form.columns, form.rows), meaning)
-        if 0 < precision <= form.bits:  # the decoder gives the values themselves
+        if 0 < precision <= form.bits:  # the codestream contains unshifted values
             shift = 0
     elif meaning == "YBR_FULL_422" and len(element.value) >= form.rows * form.columns * 3 * form.frames:
-        meaning = "YBR_FULL"  # the chroma of every pixel is there
+        meaning = "YBR_FULL"  # the chroma is not subsampled
     described = _described(form, meaning, syntax)
     described[element.tag] = element
     for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
@@ -127,7 +129,7 @@ def stored_pixels(header: Dataset, form: PixelFormat, index: int) -> tuple[np.nd
 
 
 def _described(form: PixelFormat, meaning: str, syntax: UID) -> Dataset:
-    """A header that says what `form` says, for pydicom's decoders."""
+    """Create a header with the values of `form`, for the decoders of pydicom."""
     described = Dataset()
     described.file_meta = Dataset()
     described.file_meta.TransferSyntaxUID = syntax

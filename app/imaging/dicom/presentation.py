@@ -1,7 +1,7 @@
-"""Stored DICOM values to what a screen shows: the grey scale transformations of DICOM PS3.4, annex N.2, in one table.
+"""Display of stored DICOM values: the grayscale transformations of DICOM PS3.4, annex N.2, as lookup tables.
 
-Every transformation maps a stored value on its own, and there are at most 65,536 of those: they are worked out once
-for each value, and the image is looked up.
+Each transformation maps stored values independently, and there are at most 65,536 of them. The module transforms each
+value once, and then looks up the pixels.
 """
 
 from __future__ import annotations
@@ -31,8 +31,12 @@ _BAND = 256
 def grey(pixels: np.ndarray, header: Dataset, form: PixelFormat, shift: int) -> tuple[UInt8Array, Warnings]:
     """Stored values `[H, W]`, integers of 8 or 16 bits, as grey `[H, W]`, 0 black.
 
-    The modality table or rescale; then the first VOI table, else the first window, else the range of the values that
-    occur (padding left out); MONOCHROME1 inverted; padding black.
+    The steps are: the modality table or rescale; then the first VOI table, or else the first window, or else the range
+    of the values that occur, without padding; for MONOCHROME1, an inversion. Padding is black.
+
+    Raises:
+        UnsupportedImageError: if the pixels have 32 bits.
+        CorruptImageError: if a table is too large.
     """
     pixels = _unsigned(pixels)
     counts = occurrences(pixels)
@@ -44,11 +48,11 @@ def grey(pixels: np.ndarray, header: Dataset, form: PixelFormat, shift: int) -> 
         shown = 1 - shown
     shown[padding] = 0
     table = _eight_bits(shown)
-    return looked_up(pixels, table), _warnings(counts[measured], stored[measured], table[measured])
+    return _look_up(pixels, table), _warnings(counts[measured], stored[measured], table[measured])
 
 
 def colour(pixels: np.ndarray, form: PixelFormat, meaning: str) -> tuple[UInt8Array, Warnings]:
-    """RGB `[H, W, 3]` of unsigned samples of `form.bits` bits, which are RGB or, by their `meaning`, YCbCr."""
+    """Convert unsigned samples `[H, W, 3]` of `form.bits` bits, RGB or YCbCr by their `meaning`, to 8-bit RGB."""
     warnings: Warnings = ()
     if pixels.dtype != np.uint8 or form.bits != 8:
         pixels = _unsigned(pixels)
@@ -57,39 +61,40 @@ def colour(pixels: np.ndarray, form: PixelFormat, meaning: str) -> tuple[UInt8Ar
         table = _eight_bits(np.minimum(values, top) / top)
         counts = occurrences(pixels)
         warnings = _warnings(counts, values, table)
-        pixels = looked_up(pixels, table)
+        pixels = _look_up(pixels, table)
     return (convert_color_space(pixels, meaning, "RGB") if meaning.startswith("YBR_FULL") else pixels), warnings
 
 
 def palette(pixels: np.ndarray, header: Dataset, form: PixelFormat, shift: int) -> tuple[UInt8Array, Warnings]:
-    """Palette entries `[H, W]` as RGB `[H, W, 3]`, 8 bits."""
+    """Convert palette entries `[H, W]` to RGB `[H, W, 3]`, 8 bits."""
     pixels = _unsigned(pixels)
     stored = stored_values(pixels.dtype, form, shift)
     colours = apply_color_lut(stored, header)
     colours = _eight_bits(colours / np.iinfo(colours.dtype).max)
     warnings = _warnings(occurrences(pixels), stored, colours.mean(axis=1))
-    return np.stack([looked_up(pixels, colours[:, channel]) for channel in range(3)], axis=-1), warnings
+    return np.stack([_look_up(pixels, colours[:, channel]) for channel in range(3)], axis=-1), warnings
 
 
 def windowed(values: npt.ArrayLike, center: float, width: float, function: str = "LINEAR") -> Float64Array:
-    """`values` through a window, 0..1 (DICOM PS3.3, C.11.2.1.2 and .3): `LINEAR`, `LINEAR_EXACT` or `SIGMOID`.
+    """Apply a window to `values`; the result is in 0..1 (DICOM PS3.3, C.11.2.1.2 and C.11.2.1.3).
 
-    The standard defines `LINEAR` from width 1 on; a narrower window, of values that are fractions, is taken exactly.
+    `function` is `LINEAR`, `LINEAR_EXACT` or `SIGMOID`. The standard defines `LINEAR` for widths of at least 1;
+    narrower windows, which fractional values need, are `LINEAR_EXACT`.
     """
     x = np.asarray(values, np.float64)
     with np.errstate(over="ignore"):
         if function == "SIGMOID":
             return 1 / (1 + np.exp(np.clip(-4 * ((x - center) / width), -500, 500)))
         if function != "LINEAR_EXACT" and width >= 1:
-            # The definition counts in whole steps: a window of width w reaches over w - 1 of them.
+            # The standard counts in whole steps: a window of width w spans w - 1 of them.
             center, width = center - 0.5, max(width - 1, 1e-9)
         return np.clip((x - center) / width + 0.5, 0, 1)
 
 
 def stored_values(kind: np.dtype[np.unsignedinteger[Any]], form: PixelFormat, shift: int) -> Int32Array:
-    """For every bit pattern of `kind` (uint8 or uint16) the number that it stores, int32 `[256]` or `[65536]`.
+    """Return the stored value of each bit pattern of `kind` (uint8 or uint16), int32 `[256]` or `[65536]`.
 
-    Bits above and below the stored ones may hold an overlay's drawing, and are left out.
+    Bits above and below the stored ones are ignored, because they can contain overlays.
     """
     patterns = np.arange(np.iinfo(kind).max + 1, dtype=np.int32)
     patterns = (patterns >> shift) & ((1 << form.bits) - 1)
@@ -98,8 +103,8 @@ def stored_values(kind: np.dtype[np.unsignedinteger[Any]], form: PixelFormat, sh
     return patterns
 
 
-def looked_up(pixels: np.ndarray, table: UInt8Array) -> UInt8Array:
-    """`table[pixels]`, a band of rows at a time: NumPy would widen all indices to eight bytes."""
+def _look_up(pixels: np.ndarray, table: UInt8Array) -> UInt8Array:
+    """Return `table[pixels]`, computed in bands of rows, because NumPy widens all indices to eight bytes."""
     out = np.empty(pixels.shape, np.uint8)
     for top in range(0, len(pixels), _BAND):
         table.take(pixels[top : top + _BAND], out=out[top : top + _BAND], mode="clip")
@@ -113,22 +118,22 @@ def _unsigned(pixels: np.ndarray) -> np.ndarray:
 
 
 def _is_padding(stored: Int32Array, header: Dataset, form: PixelFormat) -> npt.NDArray[np.bool_]:
-    """Which stored values stand for no measurement (DICOM PS3.3, C.7.5.1.1.2).
+    """Return a mask of the stored values that are padding (DICOM PS3.3, C.7.5.1.1.2).
 
-    Its sign is the pixels', however it was written.
+    The padding value has the sign of the pixels, whether it is written as US or SS.
     """
     first = number(header, "PixelPaddingValue")
     if first is None:
         return np.zeros(stored.shape, np.bool_)
     last = number(header, "PixelPaddingRangeLimit")
     low, high = (_as_stored(int(end), form) for end in (first, first if last is None else last))
-    if low is None or high is None:  # no number of so many bits, but the whole word may be it
+    if low is None or high is None:  # not a stored value, but possibly a whole word
         return np.arange(len(stored)) == int(first) & 0xFFFF
     return (stored >= min(low, high)) & (stored <= max(low, high))
 
 
 def _as_stored(value: int, form: PixelFormat) -> int | None:
-    """A number that was written as US or as SS, or as the bare bits of a signed one, as pixels of `form` store it."""
+    """Return `value`, written as US, as SS or as the bits of a signed number, as a stored value; None if it is none."""
     low = -(1 << form.bits - 1) if form.signed else 0
     pattern = value & ((1 << form.bits) - 1)
     readings = [value, (value & 0xFFFF) - 65536 if form.signed else value & 0xFFFF]
@@ -138,7 +143,7 @@ def _as_stored(value: int, form: PixelFormat) -> int | None:
 
 
 def _shown(stored: Int32Array, header: Dataset, measured: npt.NDArray[np.bool_]) -> Float64Array:
-    """What each stored value is shown as, 0..1, before any inversion; `measured` are those that occur."""
+    """Return the display value of each stored value, 0..1, before inversion; `measured` masks the values that occur."""
     values = _modality(stored, header, measured)
     table = first_table(header, "VOILUTSequence")
     if table is not None:
@@ -153,10 +158,10 @@ def _shown(stored: Int32Array, header: Dataset, measured: npt.NDArray[np.bool_])
 
 
 def _modality(stored: Int32Array, header: Dataset, measured: npt.NDArray[np.bool_]) -> Float64Array:
-    """What the stored values measure: by the first table, else by slope and intercept, else as they are.
+    """Apply the modality table, else slope and intercept, to the stored values.
 
-    Slope and intercept count together: empty ones are 1 and 0; both are void where one is absent or no number, or the
-    slope is 0.
+    Empty slopes and intercepts are 1 and 0. If one of the two is missing or not a number, or if the slope is 0, neither
+    applies.
     """
     values = stored.astype(np.float64)
     table = first_table(header, "ModalityLUTSequence")
@@ -174,10 +179,10 @@ def _modality(stored: Int32Array, header: Dataset, measured: npt.NDArray[np.bool
 
 
 def _window(header: Dataset) -> tuple[float, float] | None:
-    """Center and width of the first window that has both, the width above 0."""
+    """Return center and width of the first window that has both, with a width above 0."""
     centers, widths = numbers(header, "WindowCenter"), numbers(header, "WindowWidth")
     pairs = list(zip(centers, widths, strict=False))
-    if len(centers) != len(widths):  # then only the first of each can belong together
+    if len(centers) != len(widths):  # then the first of each belong together
         pairs.append((_first(centers), _first(widths)))
     for center, width in pairs:
         if center is not None and width is not None and width > 0:

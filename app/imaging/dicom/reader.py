@@ -1,7 +1,7 @@
-"""DICOM objects: their headers, read within bounds, and their pixels.
+"""Reading of DICOM objects: their pixels, and a limited part of their headers.
 
-Only the elements that are asked for are read. Those of the patient are not among them, so that nothing of a patient
-can reach an answer or a log.
+For decoding, only the elements listed here are read. None of them identifies a patient, so that no patient data can
+reach a response or a log.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from app.imaging.dicom.pixels import PixelFormat, pixel_format, stored_pixels
 from app.imaging.headers import check_size
 from app.imaging.picture import HeaderFacts, Picture
 
-# pydicom tells its log and its warnings what it read, and that may be a patient's name.
+# pydicom quotes values in its log and its warnings, and these may contain a patient's name.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 warnings.filterwarnings("ignore", module=r"pydicom\.")
 config.settings.reading_validation_mode = config.IGNORE
@@ -55,7 +55,7 @@ _IMAGE = (
 )
 _FLOATING = ("FloatPixelData", "DoubleFloatPixelData")
 _FACTS = ("Modality", "BodyPartExamined", "ViewPosition")
-# DX objects give body part and view as codes; by value, of SNOMED CT and of SNOMED RT before it (DICOM PS3.16).
+# DX objects encode body part and view as SNOMED CT codes, older ones as SNOMED RT codes (DICOM PS3.16).
 _CODED = {"BodyPartExamined": "AnatomicRegionSequence", "ViewPosition": "ViewCodeSequence"}
 _TERMS = {
     **dict.fromkeys(("816094009", "51185008", "T-D3000"), "CHEST"),
@@ -66,12 +66,12 @@ _TERMS = {
 }
 _MAX_CODES_BYTES = 64 * 1024
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
-# A read is about one element.
+# One element takes about one read.
 _MAX_READS = 500_000
 _HEADER_BYTES = 16 * 1024 * 1024
 _SQUARE = 0.01
 _MAX_ASPECT = 10.0
-# What pydicom and its plugins raise at damaged data; they document no common root.
+# The exceptions of pydicom and its plugins for damaged data; they document no common base class.
 _DAMAGE = (
     AttributeError,
     EOFError,
@@ -91,7 +91,7 @@ _DAMAGE = (
 
 
 class _Metered(io.BytesIO):
-    """Bytes that can be read so often: a file of nothing but tiny elements would hold a thread for seconds."""
+    """A stream with a limited number of reads: a file of tiny elements would occupy a thread for seconds."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -105,15 +105,15 @@ class _Metered(io.BytesIO):
 
 
 def read_header(data: bytes, keywords: Iterable[str], *, max_bytes: int) -> Dataset:
-    """The elements of a DICOM object that `keywords` name, with its transfer syntax; deflated ones are inflated.
+    """Read the elements of a DICOM object that `keywords` name, and its transfer syntax. Inflate it if it is deflated.
 
     Raises:
-        CorruptImageError: it can't be parsed, has too many elements, or inflates to more than `max_bytes`.
+        CorruptImageError: if it can't be parsed, has too many elements, or inflates to more than `max_bytes`.
     """
     try:
         return _read_header(data, [tag_for_keyword(keyword) or 0 for keyword in keywords], max_bytes)
     except (*_DAMAGE, zlib.error):
-        raise _damaged() from None  # what pydicom says quotes the header
+        raise _damaged() from None  # the cause quotes the header
 
 
 def _read_header(data: bytes, tags: list[int], max_bytes: int) -> Dataset:
@@ -149,20 +149,25 @@ def _uncompressed(encoding: tuple[bool | None, bool | None]) -> UID:
 
 
 def decode_dicom(data: bytes, *, max_pixels: int, frame: int | None = None) -> Picture:
-    """Decode the image of a DICOM object, or frame `frame` (from 1) of it, to square 8-bit pixels.
+    """Decode the image of a DICOM object to square pixels with 8 bits per channel.
+
+    Args:
+        data: the DICOM object.
+        max_pixels: the largest number of pixels of a frame.
+        frame: the frame to decode, counted from 1; None if there is only one.
 
     Raises:
-        UnsupportedImageError: the object holds no image, or one of a kind that is not supported.
-        ImageTooLargeError: the header announces more than `max_pixels` pixels a frame; nothing is decoded then.
-        QuestionError: there are several frames and `frame` names none of them.
-        CorruptImageError: the object is truncated, damaged or contradicts itself.
+        UnsupportedImageError: if the object contains no image, or an image of an unsupported kind.
+        ImageTooLargeError: if the header declares more than `max_pixels` pixels per frame; nothing is decoded then.
+        QuestionError: if `frame` does not exist, or is None although there are several frames.
+        CorruptImageError: if the object is truncated, damaged or inconsistent.
     """
     header = read_header(data, (*_IMAGE, *_FACTS, *_CODED.values()), max_bytes=3 * max_pixels + _HEADER_BYTES)
     if "PixelData" not in header:
-        # Of an object that ends too soon, pydicom keeps nothing.
+        # pydicom drops whatever is truncated: the whole object, or only its pixels.
         if len(header) == 0 or ("Rows" in header and not any(keyword in header for keyword in _FLOATING)):
             raise _damaged()
-        raise UnsupportedImageError("the DICOM object holds no image of whole numbers (no Pixel Data)")
+        raise UnsupportedImageError("the DICOM object contains no image with integer pixels (no Pixel Data)")
     try:
         form = pixel_format(header)
         index = _frame_index(frame, form.frames)
@@ -185,14 +190,14 @@ def _damaged() -> CorruptImageError:
 
 def _frame_index(frame: int | None, frames: int) -> int:
     if frame is None and frames > 1:
-        raise QuestionError(f"the image has {frames} frames; say which with 'frame', 1 to {frames}")
+        raise QuestionError(f"the image has {frames} frames; choose one with 'frame', from 1 to {frames}")
     if frame is not None and not 1 <= frame <= frames:
         raise QuestionError(f"there is no frame {frame}; the image has {frames}")
     return (frame or 1) - 1
 
 
 def _pixels(header: Dataset, form: PixelFormat, index: int) -> tuple[np.ndarray, presentation.Warnings]:
-    """Frame `index` as it is shown, uint8 `[H, W]` or `[H, W, 3]`, and what is to be said of that."""
+    """Render frame `index` as uint8 `[H, W]` or `[H, W, 3]`, with warnings."""
     pixels, meaning, shift = stored_pixels(header, form, index)
     if form.samples == 3:
         return presentation.colour(pixels, form, meaning)
@@ -204,9 +209,9 @@ def _pixels(header: Dataset, form: PixelFormat, index: int) -> tuple[np.ndarray,
 
 
 def _aspect(header: Dataset) -> float:
-    """How many times as high as wide a pixel is; 1 where nothing says so, or nearly (DICOM PS3.3, C.7.6.3.1.7).
+    """Return height / width of a pixel (DICOM PS3.3, C.7.6.3.1.7); 1 if it is nearly square or unknown.
 
-    One number, or what is no number, says nothing.
+    Attributes without two positive numbers are ignored.
     """
     for keyword in ("PixelAspectRatio", *_SPACINGS):
         down, across = [*numbers(header, keyword), None, None][:2]
@@ -219,12 +224,12 @@ def _aspect(header: Dataset) -> float:
 
 
 def _square(width: int, height: int, aspect: float) -> tuple[int, int]:
-    """The size after resampling to square pixels, at the finer of the two resolutions."""
+    """Return the size after resampling to square pixels, at the finer of the two resolutions."""
     return (width, round(height * aspect)) if aspect >= 1 else (round(width / aspect), height)
 
 
 def header_facts(header: Dataset) -> HeaderFacts:
-    """What `header` says about the kind of image; a code without a term here stands for itself."""
+    """Return the kind of image according to `header`; unknown codes are returned as they are."""
     return HeaderFacts(*(_term(header, keyword) for keyword in _FACTS))
 
 
@@ -241,6 +246,6 @@ def _term(header: Dataset, keyword: str) -> str | None:
 
 
 def _is_long(header: Dataset, keyword: str) -> bool:
-    """Whether the items of a sequence, which are parsed only when they are looked at, would take long."""
+    """Return whether a sequence is too large. Its items are parsed on access, which would take long."""
     raw = header.get_item(keyword)
     return raw.is_raw and raw.value is not None and len(raw.value) > _MAX_CODES_BYTES

@@ -1,6 +1,7 @@
-"""An overlay as a DICOM object: a Secondary Capture in the study of the film that it was made from.
+"""Overlays as DICOM objects: Secondary Captures in the study of the source image.
 
-The object repeats who the film shows, as it must to be filed; nothing of that is kept, logged or said elsewhere.
+The objects repeat the patient and study data of the source, so that archives can file them. These data are neither
+stored nor logged.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from app.arrays import UInt8Array
 from app.errors import CorruptImageError
 from app.imaging.dicom.reader import read_header
 
-# Both quote what they find odd, and that may be a patient's name.
+# The log and the warnings of highdicom quote values, and these may contain a patient's name.
 logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)
 warnings.filterwarnings("ignore", module=r"highdicom\.")
 
-# Patient and General Study (DICOM PS3.3, C.7.1.1 and C.7.2.1): what files an object, copied as it is.
+# Elements of Patient and General Study (DICOM PS3.3, C.7.1.1 and C.7.2.1), by which archives file an object.
 _FILED_UNDER = (
     *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge"),
     *("StudyID", "StudyDate", "StudyTime", "StudyDescription", "AccessionNumber", "ReferringPhysicianName"),
     *("PatientIdentityRemoved", "DeidentificationMethod"),
 )
-# What stays true of the picture.
+# Elements of the source that also apply to the overlay.
 _KEPT = (
     *("PatientOrientation", "Laterality", "ImageLaterality", "BodyPartExamined", "BurnedInAnnotation"),
     *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
@@ -60,28 +61,28 @@ def secondary_capture(
     notice: str,
     frame: int | None = None,
 ) -> bytes:
-    """`overlay` as a DICOM file (Secondary Capture Image Storage, Explicit VR Little Endian).
+    """Encode `overlay` as a DICOM file (Secondary Capture Image Storage, Explicit VR Little Endian).
 
-    It belongs to the study of `source`, with a series and an instance UID of its own; what `source` leaves out of
-    patient and study (anonymised films do) stays empty, and without a study it begins one.
+    The object belongs to the study of `source`, with a new series and a new instance UID. Patient and study elements
+    that `source` lacks, as in anonymised images, stay empty; without a study, it starts a new one.
 
     Args:
-        source: the DICOM object that the film came in.
+        source: the DICOM object of the source image.
         overlay: RGB `[H, W, 3]`, 0..255.
-        derivation: what was done to the film, at most 1024 characters.
-        series_description: what a viewer lists the series as, at most 64 characters.
-        notice: burned into the pixels, in a strip below the picture, which hides nothing of it.
-        frame: the frame of `source` that the film was, from 1; None where there is only one.
+        derivation: how the overlay was made, cut to 1024 characters.
+        series_description: the name of the series in viewers, cut to 64 characters.
+        notice: a text that is burned into the pixels, in a strip below the overlay.
+        frame: the frame of `source` that was explained, counted from 1; None if there is only one.
 
     Raises:
-        CorruptImageError: `source` can't be read.
+        CorruptImageError: if the header of `source` is damaged.
     """
     header = read_header(source, (*_FILED_UNDER, *_KEPT, *_REFERENCES), max_bytes=_MAX_BYTES)
     try:
         image = _image(header, with_notice(overlay, notice), series_description)
         _copy(header, image)
     except (AttributeError, BytesLengthException, LookupError, NotImplementedError, TypeError, ValueError):
-        # Without its cause, which quotes the header.
+        # The cause is suppressed because it quotes the header.
         raise CorruptImageError("the DICOM header can't be copied: it is damaged") from None
     image.DerivationDescription = derivation[:_MAX_DERIVATION]
     if "SOPClassUID" in header and "SOPInstanceUID" in header:
@@ -94,13 +95,13 @@ def secondary_capture(
 
 
 def _image(header: Dataset, pixels: UInt8Array, series_description: str) -> SCImage:
-    """`pixels` `[H, W, 3]` in the study of `header`, of nobody yet."""
+    """Create an object with `pixels` `[H, W, 3]` in the study of `header`, still without patient data."""
     image = SCImage(
         pixels,
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
-        patient_orientation=("L", "F"),  # required here; the film's own, or none, takes its place
+        patient_orientation=("L", "F"),  # a required argument, which is replaced below
         study_instance_uid=header.get("StudyInstanceUID") or UID(),
         series_instance_uid=UID(),
         series_number=_FIRST_SERIES + max(0, int(header.get("SeriesNumber") or 0)),
@@ -120,7 +121,7 @@ def _image(header: Dataset, pixels: UInt8Array, series_description: str) -> SCIm
 
 
 def _copy(header: Dataset, image: Dataset) -> None:
-    """What files and describes the film, as it stands there, whether it is valid or not; in UTF-8."""
+    """Copy patient, study and image elements unchanged, even if they are invalid, but in UTF-8."""
     for keyword in (*_FILED_UNDER, *_KEPT):
         if keyword in header:
             element = header[keyword]
@@ -129,7 +130,7 @@ def _copy(header: Dataset, image: Dataset) -> None:
 
 
 def _reference(header: Dataset, frame: int | None) -> Dataset:
-    """The film that the overlay was made from."""
+    """Create a reference to the source image."""
     item = Dataset()
     item.ReferencedSOPClassUID = header.SOPClassUID
     item.ReferencedSOPInstanceUID = header.SOPInstanceUID
@@ -140,7 +141,10 @@ def _reference(header: Dataset, frame: int | None) -> Dataset:
 
 
 def with_notice(overlay: UInt8Array, notice: str) -> UInt8Array:
-    """`overlay` `[H, W, 3]` on a black strip that says `notice` in white, as large as its width allows."""
+    """Add a black strip with `notice` in white below `overlay` `[H, W, 3]`.
+
+    The font is the largest in which the notice fits on one line. If none does, the notice is wrapped.
+    """
     height, width = overlay.shape[:2]
     room = max(1, width - 2 * _MARGIN)
     fitting = (size for size in _FONT_SIZES if ImageFont.load_default(size).getlength(notice) <= room)
@@ -157,7 +161,7 @@ def with_notice(overlay: UInt8Array, notice: str) -> UInt8Array:
 
 
 def _lines(notice: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> list[str]:
-    """`notice` broken between words so that each line fits `room` pixels, or is one word."""
+    """Break `notice` between words, so that each line fits into `room` pixels or is a single word."""
     lines = [""]
     for word in notice.split():
         longer = f"{lines[-1]} {word}".strip()

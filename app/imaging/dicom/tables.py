@@ -1,6 +1,6 @@
-"""Lookup tables of a DICOM header (DICOM PS3.3, C.11.1.1 and C.11.2.1.1): modality tables and VOI tables.
+"""Modality and VOI lookup tables of a DICOM header (DICOM PS3.3, C.11.1.1 and C.11.2.1.1).
 
-Makers disagree on what the descriptor means. Its three numbers are read as what the data bear out.
+Manufacturers fill in the descriptor in different ways, so its three numbers are interpreted together with the data.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ _MAX_ITEMS = 64
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`entries`, uint16 `[n]`; `first` (0..65535) is the value that the first entry stands for, its sign not decided.
+    """A table with `entries`, uint16 `[n]`.
 
-    `bits` is what the descriptor says of the entries' depth; 0 where it says nothing of use.
+    `first` (0..65535) is the value of the first entry, still without its sign. `bits` is the depth of the entries
+    according to the descriptor; 0 if it is missing.
     """
 
     first: int
@@ -32,27 +33,28 @@ class Table:
     entries: npt.NDArray[np.uint16]
 
     def looked_up(self, values: npt.NDArray[np.float64], measured: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-        """The entries of `values`, all that can occur; what lies beyond the first or the last gets the entry there.
+        """Look up `values`, all that are possible; values outside the table get its first or last entry.
 
-        `measured` says which of the values do occur.
+        `measured` tells which of the values occur.
         """
         index = np.clip(np.rint(values) - self._first_of(values, measured), 0, len(self.entries) - 1)
         return self.entries[index.astype(np.intp)].astype(np.float64)
 
     def top(self) -> int:
-        """The entry that is white, by the descriptor's bits or by what the table holds.
+        """Return the entry that is white, from the bits of the descriptor or from those that the entries need.
 
-        The descriptor is not believed where entries need more bits than it says, leave two or more unused, or where it
-        says 16, which makers write whatever they mean.
+        The descriptor is ignored if entries need more bits, or leave two or more unused, or if it says 16, which
+        manufacturers often write for fewer.
         """
         held = int(self.entries.max()).bit_length()
         believed = 0 < self.bits < 16 and self.bits - 1 <= held <= self.bits
         return 2 ** (self.bits if believed else max(held, 1)) - 1
 
     def _first_of(self, values: npt.NDArray[np.float64], measured: npt.NDArray[np.bool_]) -> int:
-        """The first value with its sign, which is lost where it was written as US, or made up where as SS.
+        """Return the first value with its sign, which depends on the values and not on whether it is US or SS.
 
-        It is the reading whose span covers more of the values that occur; of equals, the one whose sign can occur.
+        Of both readings, the one whose span covers more of the occurring values applies; if they are equal, the one
+        with a possible sign.
         """
         signed = self.first - 65536 if self.first >= 32768 else self.first
         found = values[measured] if measured.any() else values
@@ -67,10 +69,10 @@ class Table:
 
 
 def first_table(header: Dataset, keyword: str) -> Table | None:
-    """The first item of the sequence `keyword` that holds a table; None where none does.
+    """Return the table in the first non-empty item of the sequence `keyword`; None if there is none.
 
     Raises:
-        CorruptImageError: the sequence is too large, or the first table contradicts its descriptor.
+        CorruptImageError: if the sequence is too large, or if the table contradicts its descriptor.
     """
     if keyword not in header:
         return None
@@ -92,12 +94,12 @@ def _table(item: Dataset, keyword: str) -> Table | None:
     if not data:
         return None
     if len(said) != 3 or said[0] is None or said[1] is None:
-        raise wrong("LUTDescriptor", f"of {keyword} has not three numbers")
+        raise wrong("LUTDescriptor", f"of {keyword} does not have three numbers")
     count = int(said[0]) & 0xFFFF or 65536
     bits = int(said[2] or 0)
     if 0 < bits <= 8 and count - 1 <= len(data) <= count + 1:
         packed = np.frombuffer(data, np.uint8)
-        if words and not little_endian:  # the first of two entries is the low byte of its word
+        if words and not little_endian:  # the first of two entries is the low byte of a word
             packed = packed[: len(packed) // 2 * 2].reshape(-1, 2)[:, ::-1].ravel()
         entries = packed[:count].astype(np.uint16)
     elif len(data) // 2 >= count - 1:
@@ -110,7 +112,7 @@ def _table(item: Dataset, keyword: str) -> Table | None:
 
 
 def _data(element: RawDataElement | DataElement) -> tuple[bytes, bool, bool]:
-    """The entries' bytes, whether they are little-endian, and whether they were written as words."""
+    """Return the bytes of the entries, whether they are little-endian, and whether they are words."""
     value: Any = element.value
     words = element.VR != "OB"
     if isinstance(value, bytes):

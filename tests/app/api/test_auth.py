@@ -33,11 +33,11 @@ def test_any_of_the_keys_opens(guarded, headers):
 @pytest.mark.parametrize(
     ("headers", "reason"),
     [
-        ({}, "is needed"),
-        ({"authorization": "Basic first"}, "is needed"),
-        ({"authorization": "Bearer second"}, "is not known"),
-        ({"x-api-key": "firs"}, "is not known"),
-        ({"x-api-key": "first,zweiter-schlüssel".encode()}, "is not known"),
+        ({}, "is required"),
+        ({"authorization": "Basic first"}, "is required"),
+        ({"authorization": "Bearer second"}, "is invalid"),
+        ({"x-api-key": "firs"}, "is invalid"),
+        ({"x-api-key": "first,zweiter-schlüssel".encode()}, "is invalid"),
     ],
 )
 def test_anything_else_does_not(guarded, headers, reason):

@@ -70,7 +70,7 @@ def test_an_existing_version_is_never_overwritten(tmp_path):
 @pytest.mark.parametrize("name", ["", "../evil", "a/b", ".hidden", "a b", "x" * 200])
 def test_names_that_are_paths_are_refused(tmp_path, name):
     """A model's name becomes a folder."""
-    with pytest.raises(ManifestError, match="no model name"), new_version(tmp_path, name):
+    with pytest.raises(ManifestError, match="not a valid model name"), new_version(tmp_path, name):
         pass
     with pytest.raises(ArtifactNotFoundError):
         find_artifact(tmp_path, name)
@@ -81,9 +81,9 @@ def test_what_is_missing_is_said_with_what_there_is(tmp_path):
     with pytest.raises(ArtifactNotFoundError, match="no model store"):
         find_artifact(tmp_path / "nowhere", "double")
     write(tmp_path)
-    with pytest.raises(ArtifactNotFoundError, match="which holds: double"):
+    with pytest.raises(ArtifactNotFoundError, match="available: double"):
         find_artifact(tmp_path, "other")
-    with pytest.raises(ArtifactNotFoundError, match=r"which holds: \[1\]"):
+    with pytest.raises(ArtifactNotFoundError, match=r"available: \[1\]"):
         find_artifact(tmp_path, "double", 2)
 
 

@@ -7,6 +7,7 @@ from app.errors import QuestionError, UnknownNameError
 from app.explain.cams import (
     METHODS,
     cam_method,
+    check_answerable,
     eigencam,
     gradcam,
     gradcam_plus_plus,
@@ -15,7 +16,6 @@ from app.explain.cams import (
     normalise,
     normalise_together,
     raw_maps,
-    refuse_unanswerable,
     xgradcam,
 )
 from tests import models
@@ -268,7 +268,7 @@ def test_a_method_without_a_class_refuses_a_question_about_one(question):
     """It says what it can't answer, and which methods can; without the question it answers."""
     parameter = {"class_name": "class"}.get(*question, *question)
     with pytest.raises(QuestionError, match=f"'{parameter}'.*gradcam"):
-        refuse_unanswerable("eigencam", **question)
-    refuse_unanswerable("eigencam")
+        check_answerable("eigencam", **question)
+    check_answerable("eigencam")
     for name in CLASS_METHODS:
-        refuse_unanswerable(name, **question)
+        check_answerable(name, **question)

@@ -105,9 +105,9 @@ def test_of_two_classes_that_are_both_impossible_neither_is_likelier():
         ({"against": "x"}, UnknownNameError, "valid: a, b, c"),
         ({"method": "x"}, UnknownNameError, "gradcam"),
         ({"class_name": "a", "against": "a"}, QuestionError, "two classes"),
-        ({"method": "eigencam", "class_name": "a"}, QuestionError, "has no class"),
+        ({"method": "eigencam", "class_name": "a"}, QuestionError, "not class-specific"),
         ({"method": "eigencam", "counterfactual": True}, QuestionError, "'counterfactual'"),
-        ({"method": "eigencam", "all_classes": True}, QuestionError, "take one of: gradcam"),
+        ({"method": "eigencam", "all_classes": True}, QuestionError, "use one of: gradcam"),
     ],
 )
 def test_what_has_no_answer(question, error, reason):

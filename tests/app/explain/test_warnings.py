@@ -84,7 +84,7 @@ def test_all_cautions_that_apply_are_given_with_their_figures():
         *heatmap_warnings(CALM, "gradcam", Heatmap(np.ones((5, 5), np.float32), 1.0)),
     )
     assert [caution.code for caution in found] == ["novel_image", "low_margin", "border_heat", "diffuse_heat"]
-    assert "2, threshold 1" in found[0].detail
+    assert "2, above the threshold of 1" in found[0].detail
     assert "0.050 apart" in found[1].detail
     assert "64% of the heat" in found[2].detail
     assert "50%" in found[2].detail

@@ -187,7 +187,7 @@ def test_a_lone_request_does_not_wait_for_the_window():
     async def script(batcher, runtime, _group):
         runtime.gate.set()
         with anyio.fail_after(5):
-            with batcher.approach():
+            with batcher.expect():
                 pass
             await batcher.predict(DARK)
 
@@ -199,7 +199,7 @@ def test_a_batch_waits_for_images_that_are_on_their_way():
 
     async def script(batcher, runtime, group):
         runtime.gate.set()
-        with batcher.approach():
+        with batcher.expect():
             group.start_soon(batcher.predict, DARK)
             await anyio.wait_all_tasks_blocked()
             assert not runtime.calls
@@ -213,7 +213,7 @@ def test_a_batch_waits_no_longer_than_the_window():
 
     async def script(batcher, runtime, _group):
         runtime.gate.set()
-        with batcher.approach(), anyio.fail_after(5):
+        with batcher.expect(), anyio.fail_after(5):
             await batcher.predict(DARK)
 
     assert conversation(script, window_s=0.01).calls == [("predict", 1)]
@@ -267,7 +267,7 @@ def test_an_image_gets_the_same_answer_in_a_batch_as_alone(runtime_of, questions
             async def ask(index):
                 rows.append((index, await batcher.evidence(images[index], targets)))
 
-            with batcher.approach():
+            with batcher.expect():
                 async with anyio.create_task_group() as group:
                     for index in range(4):
                         group.start_soon(ask, index)

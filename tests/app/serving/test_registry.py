@@ -126,7 +126,7 @@ def test_a_pinned_version_answers_whatever_is_above(store):
 def test_without_a_model_there_is_no_start(store):
     """The error says what there is."""
     store.add("other", 1)
-    with pytest.raises(ArtifactNotFoundError, match="which holds: other"):
+    with pytest.raises(ArtifactNotFoundError, match="available: other"):
         run(lambda held: held.start(), store)
 
 
@@ -311,7 +311,7 @@ def test_other_models_and_versions_are_loaded_when_they_are_asked_for(store):
 
 @pytest.mark.parametrize(
     ("which", "reason"),
-    [(("hand",), "there are: film"), (("../film",), "no model"), (("film", 9), r"there are: \[1\]")],
+    [(("hand",), "available: film"), (("../film",), "no model"), (("film", 9), r"available: \[1\]")],
 )
 def test_what_is_not_in_the_store_is_unknown(store, which, reason):
     """With what there is."""

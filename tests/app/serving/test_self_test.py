@@ -7,7 +7,7 @@ import pytest
 
 from app.artifact.manifest import SanitySpec, SelfTestSpec
 from app.errors import SelfTestError
-from app.serving.self_test import answers, check_sanity, read_golden, replay, run_self_test, write_golden
+from app.serving.self_test import capture_golden, check_sanity, read_golden, replay, run_self_test, write_golden
 from tests.doubles import BrightnessRuntime, manifest
 
 SPEC = SelfTestSpec(file="golden.npz", cases=2, probability_tolerance=0.01, relative_tolerance=0.05)
@@ -16,7 +16,7 @@ SPEC = SelfTestSpec(file="golden.npz", cases=2, probability_tolerance=0.01, rela
 def golden():
     images = np.random.default_rng(0).integers(0, 60, (2, 8, 8, 3), np.uint8)
     images[1] += 190
-    return answers(BrightnessRuntime(), images, np.array([[-1, 0, 0], [0, 0, 1]], np.float32))
+    return capture_golden(BrightnessRuntime(), images, np.array([[-1, 0, 0], [0, 0, 1]], np.float32))
 
 
 def test_golden_cases_survive_the_file(tmp_path):
@@ -56,7 +56,7 @@ def test_an_answer_that_is_no_number_is_refused():
 def test_maps_that_are_all_nothing_can_be_replayed():
     """A class that no cell speaks about has a gradient of zero."""
     images = golden().images
-    silent = answers(BrightnessRuntime(), images, np.tile(np.array([[0, 1, 0]], np.float32), (2, 1)))
+    silent = capture_golden(BrightnessRuntime(), images, np.tile(np.array([[0, 1, 0]], np.float32), (2, 1)))
     assert not silent.maps.any()
     replay(BrightnessRuntime(), silent, SPEC)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.benchmarks.bare import Bare, Yardstick, multiplication_rate
+from scripts.benchmarks.bare import BareModel, Baseline, multiplication_rate
 from tests import models
 
 
@@ -17,7 +17,7 @@ from tests import models
 )
 def test_operations_are_two_a_multiply_add(entry_of, build, multiply_adds):
     """Counted by hand, for one image."""
-    assert Bare(entry_of(build)).operations() == 2 * multiply_adds
+    assert BareModel(entry_of(build)).operations() == 2 * multiply_adds
 
 
 def test_a_machine_multiplies_matrices():
@@ -25,8 +25,8 @@ def test_a_machine_multiplies_matrices():
     assert 1e9 < multiplication_rate(2) < 1e14
 
 
-def test_a_yardstick_is_measured_before_and_after():
+def test_a_baseline_is_measured_before_and_after():
     """The mean of both, so that a machine's drift is not taken for a difference."""
-    yardstick = Yardstick(iter([1.0, 3.0, 5.0]).__next__)
-    assert yardstick.around() == 2
-    assert yardstick.around() == 4
+    baseline = Baseline(iter([1.0, 3.0, 5.0]).__next__)
+    assert baseline.remeasure() == 2
+    assert baseline.remeasure() == 4

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from app.artifact.manifest import InputSpec
-from scripts.datasets.films import class_names, digest, film_weights, folds, read_films, read_pixels, split
+from scripts.datasets.films import class_names, digest, film_weights, patient_folds, read_films, read_pixels
 from scripts.errors import DataError
 from tests.films import write_folder, write_table
 
@@ -31,35 +31,33 @@ def test_sub_folders_are_classes(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_patient_is_in_two_parts(tmp_path, seed):
-    """And every film is in exactly one."""
+def test_no_patient_is_in_two_folds(tmp_path, seed):
+    """Every film is in exactly one fold, and every fold has films of every class."""
     films = read_films(write_table(tmp_path, patients=25, films_each=3))
-    parts = split(films, seed)
-    patients = [{films[i].patient for i in part} for part in (parts.train, parts.validation, parts.test)]
-    assert not patients[0] & patients[1]
-    assert not patients[0] & patients[2]
-    assert not patients[1] & patients[2]
-    assert sorted(parts.train + parts.validation + parts.test) == list(range(len(films)))
-    for part in (parts.train, parts.validation, parts.test):
-        assert {films[i].label for i in part} == {"bright", "dark"}
+    folds = patient_folds(films, 5, seed)
+    patients = [{films[i].patient for i in fold} for fold in folds]
+    assert sum(len(group) for group in patients) == len(set.union(*patients)) == 25
+    assert sorted(i for fold in folds for i in fold) == list(range(len(films)))
+    for fold in folds:
+        assert {films[i].label for i in fold} == {"bright", "dark"}
 
 
-def test_a_split_depends_on_the_seed_alone(tmp_path):
-    """The same seed, the same split."""
+def test_folds_depend_on_the_seed_alone(tmp_path):
+    """The same seed gives the same folds; another seed gives others."""
     films = read_films(write_table(tmp_path, patients=25, films_each=2))
-    assert split(films, 3) == split(films, 3)
-    assert split(films, 3) != split(films, 4)
+    assert patient_folds(films, 5, 3) == patient_folds(films, 5, 3)
+    assert patient_folds(films, 5, 3) != patient_folds(films, 5, 4)
 
 
 def test_films_without_patients_are_split_one_by_one(tmp_path):
     """Each is its own."""
-    assert sorted(len(part) for part in folds(read_films(write_folder(tmp_path, each=5)), 5, 0)) == [2] * 5
+    assert sorted(len(part) for part in patient_folds(read_films(write_folder(tmp_path, each=5)), 5, 0)) == [2] * 5
 
 
 def test_too_few_films_are_refused(tmp_path):
     """With the number."""
     with pytest.raises(DataError, match="can't be split"):
-        split(read_films(write_folder(tmp_path, each=1)), 0)
+        patient_folds(read_films(write_folder(tmp_path, each=1)), 5, 0)
 
 
 def test_classes_are_sorted_or_as_asked(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from app.explain.cams import METHODS
 from scripts.datasets.films import Film, read_films
 from scripts.evaluation import comparison
-from scripts.evaluation.comparison import by_patient, compare, drawn
+from scripts.evaluation.comparison import compare_methods, mean_by_patient, sample_films
 from tests import models
 from tests.films import write_table
 
@@ -15,7 +15,7 @@ from tests.films import write_table
 def found(runtime_of, tmp_path_factory):
     """The figures of a model of bright places, on films whose left half is bright and is lung."""
     folder = write_table(tmp_path_factory.mktemp("films"), patients=6, films_each=2, masks=True)
-    return compare(runtime_of(models.planted_square), read_films(folder))
+    return compare_methods(runtime_of(models.planted_square), read_films(folder))
 
 
 def test_every_method_is_measured(found):
@@ -44,14 +44,14 @@ def test_heat_inside_the_lungs_is_found(found):
 
 def test_films_of_one_patient_count_once():
     """2 and 4 of one patient, and 9 of another: the mean of 3 and 9; what is missing is left out."""
-    figure = by_patient([2.0, 4.0, 9.0, None], ["a", "a", "b", "c"])
+    figure = mean_by_patient([2.0, 4.0, 9.0, None], ["a", "a", "b", "c"])
     assert (figure["value"], figure["patients"]) == (6.0, 2)
 
 
 def test_films_are_drawn_by_chance_and_always_the_same(tmp_path):
     """And no more than are to be hidden and revealed."""
-    films = [Film(tmp_path / f"{i}.png", "a") for i in range(comparison.FILMS * 3)]
-    chosen = drawn(films)
-    assert len(chosen) == comparison.FILMS
-    assert chosen == drawn(films)
-    assert np.mean([films.index(film) for film in chosen]) > comparison.FILMS / 2
+    films = [Film(tmp_path / f"{i}.png", "a") for i in range(comparison.FAITHFULNESS_FILMS * 3)]
+    chosen = sample_films(films)
+    assert len(chosen) == comparison.FAITHFULNESS_FILMS
+    assert chosen == sample_films(films)
+    assert np.mean([films.index(film) for film in chosen]) > comparison.FAITHFULNESS_FILMS / 2

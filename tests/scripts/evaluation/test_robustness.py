@@ -1,4 +1,4 @@
-"""The sceptic's questions, asked of models whose answers are known."""
+"""Robustness checks on models whose answers are known."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_lungs_are_painted_over_with_the_films_mean(tmp_path):
     mask[:, :20] = 255
     one = film(tmp_path, "film", pixels, mask=film(tmp_path, "mask", mask).path)
     runtime = BrightnessRuntime()
-    whole = robustness.answers(runtime, read_pixels([one], runtime.manifest.input))
+    whole = robustness.predicted_classes(runtime, read_pixels([one], runtime.manifest.input))
     assert (whole.tolist(), robustness.without_lungs(runtime, [one]).tolist()) == ([1], [1])
     pixels[:, :29] = 255
     mask[:, :29] = 255
@@ -113,7 +113,7 @@ def test_maps_lose_their_likeness_when_weights_are_randomised(entry_of):
     assert min(likeness for _, likeness in curve) < 0.8
 
 
-def test_strangers_are_of_every_kind():
+def test_out_of_distribution_samples_are_of_every_kind():
     """Pictures, pages, noise, and a film of another part of the body."""
     kinds = out_of_distribution_samples()
     assert {kind: len(pictures) > 0 for kind, pictures in kinds.items()} == dict.fromkeys(

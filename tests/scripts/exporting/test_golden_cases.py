@@ -10,7 +10,7 @@ from app.errors import SelfTestError
 from app.explain.cams import METHODS, gradcam, normalise
 from app.explain.warnings import border_share, diffuseness, heatmap_warnings, margin, prediction_warnings
 from app.serving.self_test import read_golden, run_self_test
-from scripts.exporting.golden_cases import CASES, FILMS, EdgeDetector, golden_pictures, thresholds
+from scripts.exporting.golden_cases import CASES, THRESHOLD_IMAGES, EdgeDetector, golden_pictures, warning_thresholds
 from scripts.exporting.keras_files import export
 from tests import models
 from tests.doubles import BrightnessRuntime
@@ -87,7 +87,7 @@ def test_thresholds_are_quantiles_of_the_training_films(runtime_of):
     """Of each method's maps for the predicted class: a twentieth of the films lies beyond each."""
     runtime = runtime_of(models.batch_norm_dropout)
     films = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
-    spec = thresholds(runtime, films)
+    spec = warning_thresholds(runtime, films)
     assert (spec.films, spec.quantile) == (40, 0.95)
     evidence = runtime.evidence(films, np.zeros((40, 1, 3), np.float32))
     maps = [normalise(gradcam(a, g[0])) for a, g in zip(evidence.features, evidence.gradients, strict=True)]
@@ -116,8 +116,8 @@ def test_of_many_films_some_are_drawn():
 
     runtime = Counting()
     films = np.repeat(np.array([60, 250], np.uint8), 300)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
-    spec = thresholds(runtime, films)
-    assert runtime.asked == spec.films == FILMS
+    spec = warning_thresholds(runtime, films)
+    assert runtime.asked == spec.films == THRESHOLD_IMAGES
     assert spec.heat["gradcam"].diffuse_heat == pytest.approx(1.0)  # dark ones have no heat, bright ones a flat one
 
 
