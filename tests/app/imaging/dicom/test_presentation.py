@@ -105,14 +105,16 @@ def sequence(lut: Lut, order: str, how: Writing) -> list[Dataset]:
     """A table as one of the ways in which it is written."""
     entries = list(lut.entries)
     count = len(entries)
-    if how.short:  # the last entry is left to the reader
-        entries = entries[:-1] if entries[-1] == entries[-2] else entries
+    packed = how.packed and lut.bits <= 8 and max(entries) < 256
+    # The last entry is left to the reader, unless the byte that makes the length even would look like it.
+    if how.short and entries[-1] == entries[-2] and not (packed and count % 2 == 0):
+        entries.pop()
     item = Dataset()
     if how.wrong_vr and count < 32768:
         item.add_new(0x00283002, "SS", [count, lut.first - 65536 if lut.first > 32767 else lut.first, lut.bits])
     else:
         item.add_new(0x00283002, "US", [count & 0xFFFF, lut.first & 0xFFFF, lut.bits])
-    if how.packed and lut.bits <= 8 and max(entries) < 256:
+    if packed:
         if order == ">":
             entries += [0] * (len(entries) % 2)
             entries = [entry for pair in zip(entries[1::2], entries[::2], strict=True) for entry in pair]
