@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import imagecodecs
 import numpy as np
 from PIL import Image
 
@@ -15,6 +16,10 @@ def encoded(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options: Any)
     """`pixels` (uint8 `[H, W]` or `[H, W, 3]`, or an image) in a container of `kind`."""
     if kind == "DICOM":
         return dicom(np.asarray(pixels))
+    if kind in ("JPEG XL", "JPEG 2000"):
+        encode = imagecodecs.jpegxl_encode if kind == "JPEG XL" else imagecodecs.jpeg2k_encode
+        lossless = {"lossless": True} if kind == "JPEG XL" else {"reversible": True, "level": 0}
+        return encode(np.asarray(pixels), **(lossless | options))
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)

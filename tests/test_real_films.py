@@ -57,6 +57,23 @@ def test_a_report_is_no_image(client):
     assert client.post("/predict", content=packaged("test-SR.dcm")).status_code == 415
 
 
+def test_a_window_that_misses_the_film_is_said_so(client):
+    """With any model, whatever its thresholds."""
+    pixels = noise(40, 60).astype("uint16") * 16
+    missed = dicom(pixels, BitsStored=12, WindowCenter=50_000, WindowWidth=100)
+    for path in ("/predict", "/explain"):
+        codes = [warning["code"] for warning in client.post(path, content=missed).json()["warnings"]]
+        assert "low_contrast" in codes
+
+
+def test_a_refusal_names_the_attribute(client):
+    """And neither its value nor the patient."""
+    answer = client.post("/predict", content=dicom(noise(40, 60), Rows=None))
+    assert answer.status_code == 422
+    assert "Rows (0028,0010) is missing" in answer.json()["detail"]
+    assert not any(secret in answer.text for secret in SECRETS)
+
+
 @pytest.mark.parametrize("cut", [0, 200])
 def test_nothing_of_a_patient_is_answered_or_logged(client, caplog, cut):
     """Whether the film can be read or not."""

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
 from app.arrays import UInt8Array
-from app.errors import CorruptImageError, QuestionError, UnsupportedImageError
-from app.imaging.dicom.codecs import decode_jpeg
+from app.errors import QuestionError, UnsupportedImageError
+from app.imaging.contrast import scaled, warn_if_lost
 from app.imaging.dicom.reader import decode_dicom
 from app.imaging.geometry import Fit, seen_region
-from app.imaging.headers import (
-    EncodedImage,
-    check_size,
-    exif_orientation,
-    first_gif_frame,
-    first_tiff_page,
-    jpeg_frame,
-    webp_size,
-)
-from app.imaging.picture import AnswerWarning, Picture
+from app.imaging.headers import EncodedImage, check_size, damaged, first_gif_frame, webp_size
+from app.imaging.jpeg import decode_jpeg, exif_orientation, jpeg_frame
+from app.imaging.jpeg2000 import decode_jpeg2000
+from app.imaging.jpegxl import decode_jpegxl
+from app.imaging.picture import FIRST_FRAME, AnswerWarning, Picture
+from app.imaging.png import needed_chunks
+from app.imaging.tiff import decode_page, first_tiff_page
 
 # Pillow's own limit is global and only issues a warning. `decode` checks the limit of its caller before decoding.
 Image.MAX_IMAGE_PIXELS = None
@@ -36,7 +34,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 # Pillow's decoders raise many kinds of exceptions for damaged files, and document no common base class. This list is
 # what they raise.
 _DAMAGE = (
@@ -48,9 +45,9 @@ _DAMAGE = (
     KeyError,
     TypeError,
     OverflowError,
+    RuntimeError,
     struct.error,
 )
-_FIRST_FRAME = AnswerWarning("first_frame_only", "the image has several frames or pages; only the first one was used")
 _RANGE_UNUSED = AnswerWarning(
     "range_unused",
     "the pixels use less than a sixteenth of their 16-bit range, so the image is nearly black; scale them to 0..65535",
@@ -60,9 +57,9 @@ _RANGE_UNUSED = AnswerWarning(
 def decode(image: EncodedImage, *, max_pixels: int, frame: int | None = None) -> Picture:
     """Decode an image file to an upright image with 8 bits per channel.
 
-    16-bit grey is scaled from the full range of its type (65535 becomes 255), and 12-bit JPEG and TIFF likewise (4095
-    becomes 255). An alpha channel is dropped. Of several frames only the first is decoded, with a warning. DICOM pixels
-    are displayed as their header specifies (`app.imaging.dicom.presentation`).
+    More than 8 bits are scaled from their full range (65535 of 16 bits becomes 255, and 4095 of 12 bits). An alpha
+    channel is dropped. Of several frames only the first is decoded, with a warning. DICOM pixels are displayed as their
+    header specifies (`app.imaging.dicom.presentation`).
 
     Args:
         image: the image file.
@@ -82,71 +79,83 @@ def decode(image: EncodedImage, *, max_pixels: int, frame: int | None = None) ->
         raise QuestionError(
             f"there is no frame {frame} to choose: 'frame' applies to DICOM objects, and this is a {name} image"
         )
+    if name in _OWN:
+        return _OWN[name](data, max_pixels)
     several = False
-    if name == "JPEG" and ((header := jpeg_frame(data)).precision != 8 or header.lossless):
-        check_size(header.width, header.height, max_pixels)
-        values = decode_jpeg(data, header)
-        return Picture(Image.fromarray(scaled(values, 2**header.precision - 1)), name)
     if name == "WEBP":
         check_size(*webp_size(data), max_pixels)  # Pillow allocates the canvas before it reports the size
     elif name == "GIF":
         data, several = first_gif_frame(data)
-    elif name == "TIFF":
-        data, several = first_tiff_page(data, max_pixels)
+    elif name == "PNG":
+        data, several = needed_chunks(data)
+    return _by_pillow(data, name, max_pixels, several=several)
+
+
+def _decode_jpeg(data: bytes, max_pixels: int) -> Picture:
+    """Decode a JPEG: lossy with 8 bits by Pillow, everything else by imagecodecs."""
+    header = jpeg_frame(data)
+    if header.precision == 8 and not header.lossless:
+        return _by_pillow(data, "JPEG", max_pixels)
+    check_size(header.width, header.height, max_pixels)
+    turn = exif_orientation(header.exif)
+    return _deep(decode_jpeg(data, header), header.precision, "JPEG", turn)
+
+
+def _decode_tiff(data: bytes, max_pixels: int) -> Picture:
+    data, several, page = first_tiff_page(data, max_pixels)
+    if page.for_pillow:
+        return _by_pillow(data, "TIFF", max_pixels, several=several)
+    check_size(page.width, page.height, max_pixels)
+    warnings = (FIRST_FRAME,) if several else ()
+    return _deep(decode_page(data, page), page.bits, "TIFF", page.orientation, warnings)
+
+
+# Formats that Pillow can't decode, or only in part.
+_OWN: dict[str, Callable[[bytes, int], Picture]] = {
+    "JPEG": _decode_jpeg,
+    "JPEG 2000": decode_jpeg2000,
+    "JPEG XL": decode_jpegxl,
+    "TIFF": _decode_tiff,
+}
+
+
+def _by_pillow(data: bytes, name: str, max_pixels: int, *, several: bool = False) -> Picture:
     try:
-        return _decode(data, name, max_pixels, several=several)
+        with Image.open(io.BytesIO(data), formats=[name]) as image:
+            check_size(*image.size, max_pixels)
+            animated = name in ("AVIF", "WEBP") and getattr(image, "is_animated", False)
+            warnings = (FIRST_FRAME,) if several or animated else ()
+            # Pillow itself applies the orientation tag of a TIFF.
+            turn = exif_orientation(image.info.get("exif", b""))
+            if image.mode.startswith("I;16"):
+                return _deep(np.asarray(image), 16, name, turn, warnings)
+            return Picture(_turned(_eight_bit(image), turn), name, warnings)
     except _DAMAGE as error:
-        raise CorruptImageError(f"the {name} image can't be decoded: it is truncated or damaged") from error
+        raise damaged(name) from error
 
 
-def _decode(data: bytes, name: str, max_pixels: int, *, several: bool) -> Picture:
-    with Image.open(io.BytesIO(data), formats=[name]) as image:
-        check_size(*image.size, max_pixels)
-        animated = name in ("PNG", "WEBP") and getattr(image, "is_animated", False)
-        warnings = [_FIRST_FRAME] if several or animated else []
-        pixels = _eight_bit(image)
-        if _fills_little(image):
-            warnings.append(_RANGE_UNUSED)
-        return Picture(_upright(pixels, image), name, tuple(warnings))
+def _deep(
+    values: np.ndarray, bits: int, name: str, orientation: int | None, warnings: tuple[AnswerWarning, ...] = ()
+) -> Picture:
+    """Make a picture from unsigned values with `bits` bits, `[H, W]` or `[H, W, 3]`."""
+    pixels = scaled(values, 2**bits - 1)
+    if bits == 16 and 0 < int(values.max()) < 2**12:  # like those of an unscaled radiograph
+        warnings = (*warnings, _RANGE_UNUSED)
+    elif values.ndim == 2 and values.dtype == np.uint16:
+        warnings = (*warnings, *warn_if_lost(values, pixels))
+    return Picture(_turned(Image.fromarray(pixels), orientation), name, warnings)
 
 
-def _upright(pixels: Image.Image, original: Image.Image) -> Image.Image:
-    """Turn `pixels` by the EXIF orientation of `original`. Pillow itself applies the orientation tag of a TIFF."""
-    turn = _TURNS.get(exif_orientation(original.info.get("exif", b"")) or 1)
+def _turned(pixels: Image.Image, orientation: int | None) -> Image.Image:
+    """Turn `pixels` by an EXIF or TIFF orientation from 1 to 8."""
+    turn = _TURNS.get(orientation or 1)
     return pixels if turn is None else pixels.transpose(turn)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        tags = getattr(image, "tag_v2", {})  # TIFF only
-        top = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
-        pixels = scaled(np.asarray(image), top)
-        # Pillow inverts WhiteIsZero images with 8 bits, but not with 16.
-        return Image.fromarray(255 - pixels if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else pixels)
     if image.mode in ("I", "F"):
         raise UnsupportedImageError(f"the range of 32-bit {image.format} pixels is unknown; send 8 or 16 bits")
-    if image.mode in ("1", "L", "LA"):
-        return image.convert("L")
-    return image.convert("RGB")
-
-
-def _fills_little(image: Image.Image) -> bool:
-    """Return whether 16-bit values fit into 12 bits, as those of an unscaled radiograph do."""
-    if not image.mode.startswith("I;16") or getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0] != 16:
-        return False
-    return 0 < int(np.asarray(image).max()) < 2**12
-
-
-def scaled(values: np.ndarray, top: int) -> UInt8Array:
-    """Scale unsigned values `[H, W]` or `[H, W, 3]` from 0..`top` to 0..255, rounded.
-
-    The function processes bands of rows, because temporary arrays of the whole image would take 20 bytes per pixel.
-    """
-    pixels = np.empty(values.shape, np.uint8)
-    for start in range(0, len(values), 256):
-        band = np.minimum(values[start : start + 256].astype(np.uint32), top)
-        pixels[start : start + 256] = (band * 255 + top // 2) // top
-    return pixels
+    return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
 
 
 def to_input(picture: Picture, *, width: int, height: int, channels: int, fit: Fit) -> UInt8Array:

@@ -9,9 +9,21 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from imagecodecs import JPEG2K, JPEGXL
+from PIL import features
+
 from app.errors import CorruptImageError, ImageTooLargeError, NoImageError, UnsupportedImageError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "DICOM")
+# Formats whose decoders are optional parts of Pillow and imagecodecs.
+_OPTIONAL = {
+    "AVIF": features.check("avif"),
+    "JPEG XL": bool(JPEGXL.available),
+    "JPEG 2000": features.check("jpg_2000") and bool(JPEG2K.available),
+}
+FORMATS = (
+    *("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "DICOM"),
+    *(name for name, available in _OPTIONAL.items() if available),
+)
 
 _MAGIC = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -19,21 +31,21 @@ _MAGIC = {
     b"BM": "BMP",
     b"II*\x00": "TIFF",
     b"MM\x00*": "TIFF",
+    b"II+\x00\x08\x00\x00\x00": "TIFF",  # BigTIFF
+    b"MM\x00+\x00\x08\x00\x00": "TIFF",
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\x00\x00\x00\x0cjP  \r\n\x87\n": "JPEG 2000",
+    b"\xff\x0a": "JPEG XL",
+    b"\x00\x00\x00\x0cJXL \r\n\x87\n": "JPEG XL",
 }
 # Value representations of the possible first elements of a data set (DICOM PS3.6, groups 0002 and 0008).
 _FIRST_VRS = (b"UL", b"OB", b"UI", b"CS", b"DA", b"TM", b"LO", b"SH")
 
-# A progressive JPEG has about ten scans, and each is a pass over all pixels; thousands are an attack.
-_MAX_SCANS = 100
-_MAX_SEGMENTS = 10_000
-_MAX_FILL = 1024
+_MAX_BRANDS = 128
 _MAX_GIF_BLOCKS = 500_000
 _MAX_GIF_SECTIONS = 1_000
-_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-_TILE_SIDES = (322, 323)
-_EXIF_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +79,19 @@ def sniff(data: bytes) -> str | None:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     named = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
-    return named or ("DICOM" if _is_bare_dicom(data[:8]) else None)
+    if named is None and _is_avif(data[:_MAX_BRANDS]):
+        named = "AVIF"
+    if named is None and _is_bare_dicom(data[:8]):
+        named = "DICOM"
+    return named if named in FORMATS else None
+
+
+def _is_avif(start: bytes) -> bool:
+    """Return whether a file type box (ISO/IEC 14496-12) names AVIF as the major or a compatible brand."""
+    if start[4:8] != b"ftyp":
+        return False
+    brands = start[8 : int.from_bytes(start[:4], "big")]
+    return any(brands[at : at + 4] in (b"avif", b"avis") for at in (0, *range(8, len(brands), 4)))
 
 
 def _is_bare_dicom(start: bytes) -> bool:
@@ -107,73 +131,6 @@ def webp_size(data: bytes) -> tuple[int, int]:
     return int.from_bytes(header[6:8], "little") & 0x3FFF, int.from_bytes(header[8:10], "little") & 0x3FFF
 
 
-@dataclass(frozen=True, slots=True)
-class JpegFrame:
-    """The frame header of a JPEG (ITU-T T.81, B.2.2): `marker` is the process, `precision` the bits per sample."""
-
-    marker: int
-    precision: int
-    height: int
-    width: int
-    components: int
-
-    @property
-    def lossless(self) -> bool:
-        return self.marker == 0xC3
-
-
-def jpeg_frame(data: bytes) -> JpegFrame:
-    """Read the frame header of a JPEG or JPEG-LS stream.
-
-    Raises:
-        CorruptImageError: if there is none before the first scan, or if there are too many segments or scans.
-    """
-    if data.count(b"\xff\xda") > _MAX_SCANS:
-        raise CorruptImageError(f"the JPEG image has more than {_MAX_SCANS} scans")
-    frame, at = None, 2
-    for _ in range(_MAX_SEGMENTS):
-        at = _marker(data, at)
-        if at + 4 > len(data) or data[at + 1] == 0xDA:
-            break
-        marker = data[at + 1]
-        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # stuffing and restart markers have no segment
-            at += 2
-            continue
-        if _starts_frame(marker) and frame is None and at + 10 <= len(data):
-            frame = JpegFrame(marker, *struct.unpack(">BHHB", data[at + 4 : at + 10]))
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    else:
-        raise CorruptImageError(f"the JPEG image has more than {_MAX_SEGMENTS} segments before its first scan")
-    if frame is None:
-        raise CorruptImageError("the JPEG image can't be decoded: it has no frame header")
-    return frame
-
-
-def _marker(data: bytes, at: int) -> int:
-    """Return the offset of the next marker, after its fill bytes; the length of `data` if there is none."""
-    at = data.find(b"\xff", at)
-    fill = data[at : at + _MAX_FILL]
-    return at + len(fill) - len(fill.lstrip(b"\xff")) - 1 if at >= 0 else len(data)
-
-
-def _starts_frame(marker: int) -> bool:
-    # SOF0 to SOF15, except for DHT, JPG and DAC, which are in the same range; F7 is JPEG-LS.
-    return marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC))
-
-
-def jpeg2000_size(data: bytes) -> tuple[int, int]:
-    """Return width and height of a JPEG 2000 codestream from its SIZ segment (ITU-T T.800, A.5.1).
-
-    Raises:
-        CorruptImageError: if the codestream does not start with one.
-    """
-    start = data.find(b"\xff\x4f\xff\x51", 0, 4096)
-    if start < 0 or len(data) < start + 24:
-        raise CorruptImageError("the JPEG 2000 image can't be decoded: it has no SIZ segment")
-    right, bottom, left, top = struct.unpack(">4I", data[start + 8 : start + 24])
-    return right - left, bottom - top
-
-
 def first_gif_frame(data: bytes) -> tuple[bytes, bool]:
     """Return the GIF in `data` with its first frame only, and whether it has more (GIF 89a, sections 17 to 27).
 
@@ -183,7 +140,7 @@ def first_gif_frame(data: bytes) -> tuple[bytes, bool]:
         CorruptImageError: if the first frame is incomplete, or if there are too many blocks.
     """
     if len(data) < 13:
-        raise _damaged("GIF")
+        raise damaged("GIF")
     at = 13 + _gif_palette(data[10])
     kept, found = [data[:at]], False
     for _ in range(_MAX_GIF_SECTIONS):
@@ -200,11 +157,12 @@ def first_gif_frame(data: bytes) -> tuple[bytes, bool]:
             break
         at = end
     if not found:
-        raise _damaged("GIF")
+        raise damaged("GIF")
     return b"".join(kept) + b"\x3b", kind == b"\x2c"
 
 
-def _damaged(name: str) -> CorruptImageError:
+def damaged(name: str) -> CorruptImageError:
+    """Return the error for an image of the format `name` that its decoder can't decode."""
     return CorruptImageError(f"the {name} image can't be decoded: it is truncated or damaged")
 
 
@@ -219,60 +177,4 @@ def _after_gif_blocks(data: bytes, at: int) -> int:
         if at >= len(data) or data[at] == 0:
             return min(at + 1, len(data))
         at += 1 + data[at]
-    raise _damaged("GIF")
-
-
-def first_tiff_page(data: bytes, max_pixels: int) -> tuple[bytes, bool]:
-    """Return the TIFF in `data` with its first page only, and whether it has more (TIFF 6.0, section 2).
-
-    Raises:
-        CorruptImageError: if the directory is truncated, or if its entries declare more bytes than the file has.
-        ImageTooLargeError: if a tile has more pixels than an image may have.
-    """
-    order = "<" if data[:2] == b"II" else ">"
-    (start,) = struct.unpack_from(f"{order}I", data.ljust(8, b"\0"), 4)
-    entries = _directory(data, order, start)
-    tile = 1
-    for tag in _TILE_SIDES:
-        kind, _, value = entries.get(tag, (3, 1, b"\1\0\0\0" if order == "<" else b"\0\1\0\0"))
-        tile *= struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", value)[0]
-    if tile > max(max_pixels, 1024 * 1024):
-        raise ImageTooLargeError(f"the image has tiles of {tile} pixels; the limit is {max_pixels}")
-    link = start + 2 + 12 * struct.unpack_from(f"{order}H", data, start)[0]
-    if data[link : link + 4].strip(b"\0") == b"":
-        return data, False
-    return data[:link] + b"\0\0\0\0" + data[link + 4 :], True
-
-
-def _directory(data: bytes, order: str, start: int) -> dict[int, tuple[int, int, bytes]]:
-    """Read a TIFF directory: type, count and the four bytes of value or offset, by tag."""
-    if start + 2 > len(data):
-        raise _damaged("TIFF")
-    (count,) = struct.unpack_from(f"{order}H", data, start)
-    if start + 2 + 12 * count > len(data):
-        raise _damaged("TIFF")
-    rows = [struct.unpack_from(f"{order}HHI4s", data, start + 2 + 12 * row) for row in range(count)]
-    # Entries can overlap, and Pillow reads each into its own memory.
-    if sum(_TIFF_SIZES.get(kind, 1) * number for _, kind, number, _ in rows) > 2 * len(data) + 1024:
-        raise _damaged("TIFF")
-    return {tag: (kind, number, value) for tag, kind, number, value in rows}
-
-
-def exif_orientation(exif: bytes) -> int | None:
-    """Return the orientation, 1..8, in an EXIF block; None if there is none or the block is malformed.
-
-    All other tags are ignored: malformed metadata must not make an image unusable.
-    """
-    block = exif.removeprefix(b"Exif\0\0")
-    order = {b"II": "<", b"MM": ">"}.get(block[:2])
-    if order is None or len(block) < 8:
-        return None
-    (start,) = struct.unpack_from(f"{order}I", block, 4)
-    if start + 2 > len(block):
-        return None
-    (count,) = struct.unpack_from(f"{order}H", block, start)
-    for at in range(start + 2, min(start + 2 + 12 * count, len(block) - 11), 12):
-        tag, kind, _, value = struct.unpack_from(f"{order}HHIH", block, at)
-        if tag == _EXIF_ORIENTATION:
-            return value if kind == 3 and 1 <= value <= 8 else None
-    return None
+    raise damaged("GIF")

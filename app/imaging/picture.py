@@ -18,6 +18,9 @@ class AnswerWarning:
     detail: str
 
 
+FIRST_FRAME = AnswerWarning("first_frame_only", "the image has several frames or pages; only the first one was used")
+
+
 @dataclass(frozen=True, slots=True)
 class HeaderFacts:
     """The kind of image according to a DICOM header: defined terms in capitals, or None for missing elements.

@@ -1,17 +1,11 @@
-"""Decoders for 12-bit and lossless JPEG and for RLE, based on imagecodecs; they are also pydicom plugins.
-
-imagecodecs includes libjpeg-turbo 3, which decodes 12-bit and lossless JPEG (ITU-T T.81, processes 4 and 14). Pillow
-can't decode these; the other decoders are under the GPL, or part of GDCM.
-"""
+"""Compressed frames: the choice of decoders, the check of codestreams, and pydicom plugins for JPEG and RLE."""
 
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 import numpy as np
-from imagecodecs import Jpeg8Error, jpeg8_decode, packbits_decode
-from pydicom.encaps import get_frame
+from imagecodecs import packbits_decode
 from pydicom.pixels import get_decoder
 from pydicom.pixels.decoders.base import DecodeRunner
 from pydicom.uid import (
@@ -31,14 +25,15 @@ from pydicom.uid import (
 )
 
 from app.errors import CorruptImageError, UnsupportedImageError
-from app.imaging.headers import JpegFrame, jpeg2000_size, jpeg_frame
+from app.imaging.jpeg import decode_jpeg, jpeg_frame
+from app.imaging.jpeg2000 import codestream
 
 _OURS = "lightbox"
 _JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless)
 _JPEG_2000 = (JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
 # The plugin for each transfer syntax. Without a choice, pydicom tries several, also on damaged data.
 _PLUGINS = {
-    JPEGBaseline8Bit: "pillow",
+    JPEGBaseline8Bit: _OURS,
     JPEGExtended12Bit: _OURS,
     JPEGLossless: _OURS,
     JPEGLosslessSV1: _OURS,
@@ -49,7 +44,7 @@ _PLUGINS = {
 }
 # pydicom requires this constant and `is_available` of a plugin module.
 DECODER_DEPENDENCIES = dict.fromkeys(
-    (JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, RLELossless), ("numpy", "imagecodecs")
+    (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, RLELossless), ("numpy", "imagecodecs")
 )
 _RLE_HEADER = 64
 _RLE_PADDING = 2
@@ -73,59 +68,37 @@ def plugin_for(syntax: UID) -> str:
     return ""
 
 
-def check_codestream(pixel_data: bytes, syntax: UID, index: int, frames: int, size: tuple[int, int]) -> None:
-    """Check that the header of a compressed frame has the same `size` (width, height) as the DICOM header.
+def check_codestream(stream: bytes, syntax: UID, size: tuple[int, int], meaning: str) -> tuple[str, int]:
+    """Return the photometric interpretation and the bits per sample of a compressed frame, from its own header.
+
+    JPEG 2000 decoders revert the component transformation, whatever the DICOM header says; a JPEG can specify its
+    colours. If the frame specifies nothing, the result is `meaning` and 0 bits.
 
     Raises:
-        CorruptImageError: if the sizes differ or the frame is missing.
+        CorruptImageError: if the frame does not have the same `size` (width, height) as the DICOM header.
     """
-    if syntax not in _JPEG and syntax not in _JPEG_2000:
-        return
-    stream = get_frame(pixel_data, index, number_of_frames=frames)
     if syntax in _JPEG_2000:
-        found = jpeg2000_size(stream)
-    else:
+        found = codestream(stream)
+        of, bits = (found.width, found.height), found.precision
+        meaning = "RGB" if found.transformed and found.components > 2 else meaning
+    elif syntax in _JPEG:
         frame = jpeg_frame(stream)
-        found = (frame.width, frame.height)
-    if found != size:
-        raise CorruptImageError(
-            f"the DICOM header says {size[0]} x {size[1]} pixels, the frame {found[0]} x {found[1]}"
-        )
-
-
-def decode_jpeg(data: bytes, frame: JpegFrame) -> np.ndarray:
-    """Decode a 12-bit or lossless JPEG with the header `frame` to `[H, W]` or `[H, W, 3]` RGB.
-
-    The type is uint8 for up to 8 bits per sample, and uint16 for more.
-
-    Raises:
-        CorruptImageError: if the image is truncated or damaged.
-        UnsupportedImageError: if it has neither one nor three components.
-    """
-    if frame.components not in (1, 3):
-        raise UnsupportedImageError(
-            f"JPEG images with {frame.components} components of {frame.precision} bits are not supported"
-        )
-    try:
-        return jpeg8_decode(_complete(data))
-    except (Jpeg8Error, ValueError) as error:
-        raise CorruptImageError("the JPEG image can't be decoded: it is truncated or damaged") from error
-
-
-def _complete(data: bytes) -> bytes:
-    """Return `data` if its last scan is followed by an end-of-image marker.
-
-    libjpeg only warns if the marker is missing, and fills the missing pixels with grey.
-    """
-    if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-        raise ValueError("no end of image")
-    return data
+        of, bits = (frame.width, frame.height), frame.precision
+        meaning = {"RGB": "RGB", "YBR": "YBR_FULL"}.get(frame.colour, meaning)
+    else:
+        return meaning, 0
+    if of != size:
+        raise CorruptImageError(f"the DICOM header says {size[0]} x {size[1]} pixels, the frame {of[0]} x {of[1]}")
+    return meaning, bits
 
 
 def _decode_jpeg_frame(source: bytes, runner: DecodeRunner) -> bytearray:
-    # Equal colour spaces keep libjpeg from converting; the photometric interpretation in the header applies.
-    space: dict[str, Any] = {} if runner.samples_per_pixel == 1 else {"colorspace": "RGB", "outcolorspace": "RGB"}
-    pixels = jpeg8_decode(_complete(source), **space)
+    frame = jpeg_frame(source)
+    # libjpeg does not convert lossless samples; `presentation.colour` does.
+    converted = runner.photometric_interpretation in ("YBR_FULL", "YBR_FULL_422") and not frame.lossless
+    pixels = decode_jpeg(source, frame, "YBR" if converted else "RGB")
+    if converted:
+        runner.set_option("photometric_interpretation", "RGB")
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
     runner.set_option("planar_configuration", 0)
     return bytearray(pixels.tobytes())

@@ -20,7 +20,6 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
-from pydicom.pixels import get_decoder
 from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
@@ -32,7 +31,8 @@ from pydicom.uid import (
 
 from app.errors import CorruptImageError, QuestionError, UnsupportedImageError
 from app.imaging.dicom import presentation
-from app.imaging.dicom.codecs import check_codestream, plugin_for
+from app.imaging.dicom.attributes import numbers, wrong
+from app.imaging.dicom.pixels import PixelFormat, pixel_format, stored_pixels
 from app.imaging.headers import check_size
 from app.imaging.picture import HeaderFacts, Picture
 
@@ -169,18 +169,19 @@ def decode_dicom(data: bytes, *, max_pixels: int, frame: int | None = None) -> P
             raise _damaged()
         raise UnsupportedImageError("the DICOM object contains no image with integer pixels (no Pixel Data)")
     try:
-        frames = int(header.get("NumberOfFrames") or 1)
-        index = _frame_index(frame, frames)
-        check_size(header.Columns, header.Rows, max_pixels)
+        form = pixel_format(header)
+        index = _frame_index(frame, form.frames)
+        check_size(form.columns, form.rows, max_pixels)
         aspect = _aspect(header)
-        check_size(*_square(header.Columns, header.Rows, aspect), max_pixels)
-        image = Image.fromarray(_pixels(header, index, frames))
+        check_size(*_square(form.columns, form.rows, aspect), max_pixels)
+        pixels, found = _pixels(header, form, index)
         facts = header_facts(header)
     except _DAMAGE:
-        raise _damaged() from None  # the cause quotes the header
+        raise _damaged() from None  # likewise
+    image = Image.fromarray(pixels)
     if aspect != 1:
         image = image.resize(_square(*image.size, aspect), Image.Resampling.BILINEAR)
-    return Picture(image, "DICOM", facts=facts)
+    return Picture(image, "DICOM", found, facts)
 
 
 def _damaged() -> CorruptImageError:
@@ -195,30 +196,29 @@ def _frame_index(frame: int | None, frames: int) -> int:
     return (frame or 1) - 1
 
 
-def _pixels(header: Dataset, index: int, frames: int) -> np.ndarray:
-    """Return frame `index` as it is displayed: uint8 `[H, W]` or `[H, W, 3]`."""
-    syntax = header.file_meta.TransferSyntaxUID
-    plugin = plugin_for(syntax)
-    check_codestream(header.PixelData, syntax, index, frames, (header.Columns, header.Rows))
-    pixels, properties = get_decoder(syntax).as_array(header, index=index, decoding_plugin=plugin)
-    interpretation = properties["photometric_interpretation"]
-    if interpretation in ("MONOCHROME1", "MONOCHROME2"):
-        return presentation.grey(pixels, header)
-    if interpretation == "PALETTE COLOR" and syntax.is_little_endian:  # pydicom swaps the bytes of big-endian ones
-        return presentation.palette(pixels, header)
-    if interpretation == "RGB":
-        return presentation.colour(pixels, header)
-    raise UnsupportedImageError("the photometric interpretation of the DICOM image is not supported")
+def _pixels(header: Dataset, form: PixelFormat, index: int) -> tuple[np.ndarray, presentation.Warnings]:
+    """Render frame `index` as uint8 `[H, W]` or `[H, W, 3]`, with warnings."""
+    pixels, meaning, shift = stored_pixels(header, form, index)
+    if form.samples == 3:
+        return presentation.colour(pixels, form, meaning)
+    if meaning != "PALETTE COLOR":
+        return presentation.grey(pixels, header, form, shift)
+    if not header.file_meta.TransferSyntaxUID.is_little_endian:  # pydicom swaps the bytes of a big-endian palette
+        raise UnsupportedImageError("DICOM images with a palette in big-endian byte order are not supported")
+    return presentation.palette(pixels, header, form, shift)
 
 
 def _aspect(header: Dataset) -> float:
-    """Return height / width of a pixel (DICOM PS3.3, C.7.6.3.1.7); 1 if it is nearly square or unknown."""
+    """Return height / width of a pixel (DICOM PS3.3, C.7.6.3.1.7); 1 if it is nearly square or unknown.
+
+    Attributes without two positive numbers are ignored.
+    """
     for keyword in ("PixelAspectRatio", *_SPACINGS):
-        pair = header.get(keyword)
-        if pair is not None and len(pair) == 2 and min(pair) > 0:
-            aspect = float(pair[0]) / float(pair[1])
+        down, across = [*numbers(header, keyword), None, None][:2]
+        if down is not None and across is not None and min(down, across) > 0:
+            aspect = down / across
             if not 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
-                raise CorruptImageError(f"the DICOM image has pixels that are {aspect:g} times as high as wide")
+                raise wrong(keyword, f"says that its pixels are {aspect:g} times as high as wide")
             return 1.0 if abs(aspect - 1) < _SQUARE else aspect
     return 1.0
 
@@ -240,7 +240,8 @@ def _term(header: Dataset, keyword: str) -> str | None:
     coded = _CODED.get(keyword)
     if coded is None or coded not in header or _is_long(header, coded) or not header[coded].value:
         return None
-    code = str(header[coded].value[0].get("CodeValue", "")).strip()
+    item = header[coded].value[0]
+    code = str(item.get("CodeValue", "")).strip() if isinstance(item, Dataset) else ""
     return _TERMS.get(code, code) or None
 
 

@@ -182,7 +182,8 @@ def test_damage_never_escapes_as_anything_but_an_input_error(kind, data):
 def test_sniffing_needs_only_the_first_bytes():
     """Every supported format is known by them; DICOM's come after its preamble, or without one."""
     assert [sniff(encoded(noise(4, 4, 3), kind)[:132]) for kind in FORMATS] == list(FORMATS)
-    assert [sniff(encoded(noise(4, 4, 3), kind)[:12]) for kind in FORMATS[:-1]] == list(FORMATS[:-1])
+    at_once = [kind for kind in FORMATS if kind != "DICOM"]
+    assert [sniff(encoded(noise(4, 4, 3), kind)[:12]) for kind in at_once] == at_once
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (1, "RGB"), (3, "L"), (3, "RGB")])

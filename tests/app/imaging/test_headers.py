@@ -10,15 +10,10 @@ from PIL import Image
 
 from app.errors import CorruptImageError, ImageTooLargeError
 from app.imaging.decoding import decode
-from app.imaging.headers import (
-    exif_orientation,
-    first_gif_frame,
-    first_tiff_page,
-    identify,
-    jpeg2000_size,
-    jpeg_frame,
-    sniff,
-)
+from app.imaging.headers import first_gif_frame, identify, sniff
+from app.imaging.jpeg import exif_orientation, jpeg_frame
+from app.imaging.jpeg2000 import codestream
+from app.imaging.tiff import first_tiff_page
 from tests.dicoms import dicom
 from tests.pictures import encoded, noise
 
@@ -92,9 +87,10 @@ def test_a_jpeg_without_a_frame_is_corrupt(data):
 
 def test_a_jpeg_2000_tells_its_size():
     """The size of its area, not of the grid that it lies on."""
-    assert jpeg2000_size(imagecodecs.jpeg2k_encode(noise(64, 96), codecformat="j2k")) == (96, 64)
+    found = codestream(imagecodecs.jpeg2k_encode(noise(64, 96), codecformat="j2k"))
+    assert (found.width, found.height, found.components, found.precision) == (96, 64, 1, 8)
     with pytest.raises(CorruptImageError):
-        jpeg2000_size(b"\xff\x4f\xff\x52" + b"\0" * 50)
+        codestream(b"\xff\x4f\xff\x52" + b"\0" * 50)
 
 
 def gif_with(blocks: bytes) -> bytes:
@@ -157,7 +153,7 @@ def test_a_tile_larger_than_any_image_is_refused():
 
 def test_pages_after_the_first_are_cut_off():
     """A chain of a million pages would be walked to its end."""
-    data, several = first_tiff_page(tiff((256, 3, 1, 1), link=8), LIMIT)
+    data, several, _ = first_tiff_page(tiff((256, 3, 1, 1), link=8), LIMIT)
     assert several
     assert data == tiff((256, 3, 1, 1))
 
