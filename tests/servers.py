@@ -75,15 +75,20 @@ class Server:
         return self.readiness[-1]
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @contextmanager
 def starting(entry: Path, open_files: int | None = None, **settings: str) -> Iterator[Server]:
     """A process that starts to serve the model of `entry`; it is killed when the block ends.
 
     `open_files` limits how many files, sockets among them, it may have open.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = os.environ | {
         "LIGHTBOX_MODEL_STORE": str(entry.parent.parent),
         "LIGHTBOX_MODEL": entry.parent.name,

@@ -13,10 +13,9 @@ import httpx
 import pytest
 import requests
 
-from scripts.benchmarks.load import wait_until_ready
 from tests import models
 from tests.pictures import encoded, noise
-from tests.servers import free_port, in_flight, serving, until
+from tests.servers import free_port, serving, until
 
 IMAGE = encoded(noise(300, 400))
 FETCH = """
@@ -41,7 +40,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def url(shared_server):
-    return shared_server[1]
+    return shared_server.url
 
 
 def run(*command):
@@ -101,14 +100,14 @@ def test_a_client_that_closes_its_own_side_gets_its_answer(url, path):
     connection.close()
 
 
-def test_a_client_that_has_gone_is_noticed(url):
-    """Work that takes longer than a second is dropped; the next request is answered."""
+def test_a_client_that_disconnects_is_noticed(shared_server):
+    """Work that takes longer than a second is dropped, and the next request is answered."""
     head = b"POST /explain?faithfulness=true HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(IMAGE)
     for _ in range(30):
-        with socket.create_connection(("127.0.0.1", urlsplit(url).port)) as gone:
+        with socket.create_connection(("127.0.0.1", shared_server.port)) as gone:
             gone.sendall(head + IMAGE)
-    until(lambda: in_flight(url) == 0)
-    assert httpx.post(f"{url}/predict", content=IMAGE).status_code == 200
+    until(lambda: shared_server.in_flight() == 0)
+    assert httpx.post(f"{shared_server.url}/predict", content=IMAGE).status_code == 200
 
 
 NGINX = """
@@ -145,14 +144,11 @@ http {{
 @pytest.fixture(scope="module")
 def proxied(entry_of, tmp_path_factory):
     """The address of an nginx in front of a server that knows its prefix."""
-    nginx, folder, upstream, port = tool("nginx"), tmp_path_factory.mktemp("nginx"), free_port(), free_port()
+    nginx, folder, port = tool("nginx"), tmp_path_factory.mktemp("nginx"), free_port()
     configuration = folder / "nginx.conf"
-    configuration.write_text(
-        NGINX.format(user=getpass.getuser(), folder=folder, upstream=upstream, port=port, closed=free_port())
-    )
-    entry = entry_of(models.batch_norm_dropout)
-    with serving(entry, upstream, LIGHTBOX_LOG_LEVEL="error", LIGHTBOX_ROOT_PATH="/kept") as (process, url):
-        wait_until_ready(url, process)
+    with serving(entry_of(models.batch_norm_dropout), LIGHTBOX_ROOT_PATH="/kept") as server:
+        ports = {"upstream": server.port, "port": port, "closed": free_port()}
+        configuration.write_text(NGINX.format(user=getpass.getuser(), folder=folder, **ports))
         with running([nginx, "-c", configuration, "-p", folder]):
             address = f"http://127.0.0.1:{port}"
             until(lambda: answers(f"{address}/kept/livez"))

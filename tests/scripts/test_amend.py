@@ -1,5 +1,7 @@
 """Giving an older artefact what it was packed without."""
 
+import shutil
+
 import pytest
 
 from app.artifact.manifest import Expectation, read_manifest
@@ -8,7 +10,6 @@ from app.artifact.store import seal, verify_files
 from app.serving.self_test import run_self_test
 from scripts.amend import main
 from scripts.exporting.backfill import backfill
-from scripts.exporting.keras_files import export
 from tests import models
 from tests.films import write_folder
 
@@ -16,9 +17,9 @@ BARE = {"self_test": None, "sanity": None, "cautions": None}
 
 
 @pytest.fixture
-def older(tmp_path):
+def older(entry_of, tmp_path):
     """An artefact as it was packed before there were golden cases."""
-    entry = export(models.batch_norm_dropout(), ("bright", "dark", "other"), "made", tmp_path / "store")
+    entry = shutil.copytree(entry_of(models.batch_norm_dropout), tmp_path / "store" / "made" / "1")
     (entry / "golden.npz").unlink()
     seal(entry, read_manifest(entry).model_copy(update=BARE))
     return entry

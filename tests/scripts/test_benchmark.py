@@ -12,8 +12,10 @@ from tests import models
 from tests.films import write_folder
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_it_starts_a_server_and_reports_ratios(entry_of, tmp_path, monkeypatch, capsys):
-    """A table on the terminal, and the same as JSON."""
+    """It prints a table, and writes the same figures as JSON."""
     entry = entry_of(models.batch_norm_dropout)
     monkeypatch.setenv("LIGHTBOX_MODEL_STORE", str(entry.parent.parent))
     monkeypatch.setenv("LIGHTBOX_MODEL", entry.parent.name)
@@ -42,13 +44,13 @@ def test_it_starts_a_server_and_reports_ratios(entry_of, tmp_path, monkeypatch, 
 
 
 def test_without_films_it_makes_some():
-    """Seeded, so that two runs send the same."""
+    """They are seeded, so that two runs send the same."""
     first, again = sample_images(None, 2), sample_images(None, 2)
     assert [film.size for film in first] == [(1024, 1024)] * 2
     assert [film.tobytes() for film in first] == [film.tobytes() for film in again]
 
 
 def test_tutorial_code_needs_a_trained_model(entry_of):
-    """An exported one has no Keras model to compare with."""
+    """One that was only exported has no Keras model to compare with."""
     with pytest.raises(ScriptError, match=r"scripts\.train"):
         tutorial(entry_of(models.batch_norm_dropout))

@@ -93,6 +93,8 @@ print(json.dumps({"worst": worst, "grown": rss() - before, "foreign": foreign,
 """
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_the_artefact_stands_alone(entry_of, tmp_path):
     """A fresh process with TensorFlow and nothing of ours: 500 calls at batch sizes 1 to 8, no growth."""
     entry = entry_of(models.batch_norm_dropout)

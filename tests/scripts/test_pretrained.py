@@ -33,6 +33,7 @@ def test_every_network_that_is_offered_exists(name):
     assert callable(getattr(keras.applications, SOURCES[name].function))
 
 
+@pytest.mark.slow
 def test_a_network_of_keras_is_packed_from_a_file_of_weights(tmp_path, capsys):
     """With its thousand names, cropped input and its origin; no novelty."""
     keras.utils.set_random_seed(0)
@@ -72,6 +73,7 @@ def test_a_download_that_fails_says_what_to_do():
         download(lambda: 1 / 0, "VGG16")
 
 
+@pytest.mark.slow
 def test_a_cat_is_called_a_cat_and_the_heat_lies_on_it(tmp_path):
     """scikit-image's Chelsea, whose face fills all but the rim of the picture."""
     assert main(["efficientnet-lite0", "--store", str(tmp_path)]) == 0

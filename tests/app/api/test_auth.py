@@ -7,6 +7,7 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings
 from tests.doubles import BrightnessRuntime
+from tests.pictures import encoded, noise
 
 KEYS = (SecretStr("first"), SecretStr("zweiter-schlüssel"))
 
@@ -73,3 +74,25 @@ def test_the_description_has_both_schemes(client, guarded):
         assert len(security) == alternatives
         assert ({} in security) is (alternatives == 3)
         assert "security" not in schema["paths"]["/livez"]["get"]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/explain", "/models", "/models/double", "/metrics"])
+def test_where_keys_are_set_one_is_needed(path):
+    """Without one, the answer is 401 before anything else is checked. Keys are separated by commas."""
+    with TestClient(create_app(Settings(api_keys="first, second"), BrightnessRuntime())) as client:
+        method, body = ("POST", encoded(noise())) if path in ("/predict", "/explain") else ("GET", None)
+        for headers in ({}, {"x-api-key": "third"}):
+            answer = client.request(method, path, headers=headers, content=body)
+            assert answer.status_code == 401
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert "third" not in answer.text
+        for headers in ({"x-api-key": "second"}, {"authorization": "Bearer first"}):
+            assert client.request(method, path, headers=headers, content=body).status_code == 200
+
+
+def test_keys_are_not_shown_by_the_settings():
+    """Printing or logging the settings does not reveal them."""
+    settings = Settings(api_keys=KEYS)
+    assert "first" not in repr(settings)
+    assert "first" not in str(settings.model_dump())

@@ -5,9 +5,17 @@ import math
 import numpy as np
 import pytest
 
-from app.artifact.manifest import HeatThresholds, NoveltySpec, WarningThresholds
+from app.artifact.manifest import Expectation, HeatThresholds, NoveltySpec, WarningThresholds
 from app.explain.cams import Heatmap
-from app.explain.warnings import border_share, diffuseness, heatmap_warnings, margin, prediction_warnings
+from app.explain.warnings import (
+    border_share,
+    diffuseness,
+    header_warnings,
+    heatmap_warnings,
+    margin,
+    prediction_warnings,
+)
+from app.imaging.picture import HeaderFacts
 from tests.doubles import manifest
 
 SPEC = WarningThresholds(
@@ -28,7 +36,7 @@ CENTRE = heat((2, 2, 1.0))
 
 def codes(*, heatmap=CENTRE, probabilities=(0.7, 0.2, 0.1), novelty=0.5, method="gradcam", model=CALM):
     said = (*prediction_warnings(model, probabilities, novelty), *heatmap_warnings(model, method, heatmap))
-    return [caution.code for caution in said]
+    return [warning.code for warning in said]
 
 
 def test_the_border_is_the_outermost_ring():
@@ -67,7 +75,7 @@ def test_an_answer_like_those_of_the_training_films_has_no_warnings():
         ({"probabilities": (0.46, 0.37, 0.17)}, "low_margin"),
     ],
 )
-def test_each_caution_comes_alone_for_its_own_reason(changes, code):
+def test_each_warning_comes_alone_for_its_own_reason(changes, code):
     """The rest of the answer is calm."""
     assert codes(**changes) == [code]
 
@@ -77,13 +85,13 @@ def test_a_value_at_its_threshold_is_none_to_doubt():
     assert codes(heatmap=heat((0, 0, 1.0), (2, 2, 1.0)), novelty=1.0) == []
 
 
-def test_all_cautions_that_apply_are_given_with_their_figures():
+def test_all_warnings_that_apply_are_given_with_their_figures():
     """In a fixed order, and the detail names the value and the threshold."""
     found = (
         *prediction_warnings(CALM, (0.4, 0.35, 0.25), 2.0),
         *heatmap_warnings(CALM, "gradcam", Heatmap(np.ones((5, 5), np.float32), 1.0)),
     )
-    assert [caution.code for caution in found] == ["novel_image", "low_margin", "border_heat", "diffuse_heat"]
+    assert [warning.code for warning in found] == ["novel_image", "low_margin", "border_heat", "diffuse_heat"]
     assert "2, above the threshold of 1" in found[0].detail
     assert "0.050 apart" in found[1].detail
     assert "64% of the heat" in found[2].detail
@@ -106,3 +114,25 @@ def test_a_method_that_was_not_measured_has_no_threshold_on_its_heat():
 def test_a_model_of_one_class_has_no_margin():
     """There is nothing to be close to."""
     assert codes(probabilities=(1.0,)) == []
+
+
+CHEST = Expectation(modality=("CR", "DX"), body_part=("CHEST",), view=("PA", "AP"))
+
+
+@pytest.mark.parametrize(
+    ("facts", "codes"),
+    [
+        (HeaderFacts("CR", "CHEST", "PA"), []),
+        (HeaderFacts(), []),
+        (HeaderFacts("CT", None, None), ["unexpected_modality"]),
+        (HeaderFacts("DX", "EXTREMITY", "AP"), ["unexpected_body_part"]),
+        (HeaderFacts("DX", "CHEST", "LL"), ["unexpected_view"]),
+        (HeaderFacts("MG", "BREAST", "MLO"), ["unexpected_modality", "unexpected_body_part", "unexpected_view"]),
+    ],
+)
+def test_a_header_that_contradicts_what_the_model_expects_is_a_warning(facts, codes):
+    """What the header leaves out contradicts nothing, nor does any header contradict a model that expects nothing."""
+    warnings = header_warnings(facts, CHEST)
+    assert [warning.code for warning in warnings] == codes
+    assert not any(value in warning.detail for warning in warnings for value in ("EXTREMITY", "LL", "BREAST", "CT"))
+    assert header_warnings(facts, Expectation()) == ()

@@ -28,9 +28,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from app.artifact.manifest import Expectation
 from app.errors import CorruptImageError, ImageTooLargeError, InputError, QuestionError, UnsupportedImageError
-from app.explain.warnings import header_warnings
 from app.imaging.decoding import decode
 from app.imaging.dicom.reader import decode_dicom, read_header
 from app.imaging.headers import identify
@@ -380,25 +378,3 @@ def test_codes_stand_where_terms_are_missing(region, view, expected):
     assert decode(identify(dicom(noise(8, 8), ViewCodeSequence=coded(view))), max_pixels=LIMIT).facts.view == "PA"
     many = dicom(noise(8, 8), AnatomicRegionSequence=coded(region) * 10_000, **missing)
     assert decode(identify(many), max_pixels=LIMIT).facts.body_part is None
-
-
-CHEST = Expectation(modality=("CR", "DX"), body_part=("CHEST",), view=("PA", "AP"))
-
-
-@pytest.mark.parametrize(
-    ("facts", "codes"),
-    [
-        (HeaderFacts("CR", "CHEST", "PA"), []),
-        (HeaderFacts(), []),
-        (HeaderFacts("CT", None, None), ["unexpected_modality"]),
-        (HeaderFacts("DX", "EXTREMITY", "AP"), ["unexpected_body_part"]),
-        (HeaderFacts("DX", "CHEST", "LL"), ["unexpected_view"]),
-        (HeaderFacts("MG", "BREAST", "MLO"), ["unexpected_modality", "unexpected_body_part", "unexpected_view"]),
-    ],
-)
-def test_what_speaks_against_the_model_is_remarked(facts, codes):
-    """What the header leaves out does not; a model that expects nothing is contradicted by nothing."""
-    warnings = header_warnings(facts, CHEST)
-    assert [warning.code for warning in warnings] == codes
-    assert not any(value in warning.detail for warning in warnings for value in ("EXTREMITY", "LL", "BREAST", "CT"))
-    assert header_warnings(facts, Expectation()) == ()

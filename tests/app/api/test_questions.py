@@ -1,22 +1,26 @@
-"""What an explanation says about itself: warnings, faithfulness, every class, its receipt."""
+"""What can be asked about an image over HTTP, and what an answer says about itself."""
 
 import hashlib
+import io
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pydicom
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
-from app.artifact.manifest import HeatThresholds, NoveltySpec, WarningThresholds
+from app.artifact.manifest import Expectation, HeatThresholds, NoveltySpec, WarningThresholds
 from app.explain.cams import METHODS
 from app.explain.faithfulness import cost
 from app.main import create_app
 from app.settings import Settings
 from tests import models
+from tests.dicoms import dicom
 from tests.doubles import BrightnessRuntime, manifest
 from tests.pictures import constant, encoded, noise
+from tests.servers import until
 
 FILM = encoded(noise(40, 60))
 BRIGHT = encoded(constant(255))
@@ -148,41 +152,40 @@ def test_faithfulness_can_be_switched_off():
 
 
 class Slow(Counter):
-    """Each call waits for a permit."""
+    """Each call of the model waits for a permit."""
 
     def __init__(self):
         super().__init__()
+        self.entered = threading.Semaphore(0)
         self.permits = threading.Semaphore(0)
-        self.entered = threading.Event()
 
     def predict(self, images):
-        self.entered.set()
-        assert self.permits.acquire(timeout=30)
+        self.entered.release()
+        assert self.permits.acquire(timeout=60)
         return super().predict(images)
 
 
+def decoded_images(client):
+    """How many images the service has decoded."""
+    samples = (line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines())
+    return next(float(value) for name, value in samples if name == 'lightbox_stage_seconds_count{stage="decode"}')
+
+
 def test_faithfulness_does_not_starve_other_requests():
-    """A prediction that comes while a heatmap is judged goes with the very next batch."""
+    """A prediction that comes while a heatmap is judged waits for a few calls of the model, not for the judgement."""
     runtime = Slow()
     with TestClient(create_app(Settings(), runtime)) as client, ThreadPoolExecutor(2) as pool:
-        runtime.permits.release()  # for the evidence
         judged = pool.submit(client.post, "/explain?faithfulness=true&class=bright", content=SPOT)
-        runtime.permits.release(2)
-        for _ in range(100):
-            if len(runtime.predicted) >= 2:
-                break
-            runtime.entered.wait(timeout=0.1)
-            time.sleep(0.01)
-        assert len(runtime.predicted) >= 2
+        runtime.permits.release(3)  # for the evidence and two batches of the judgement
+        for _ in range(4):
+            assert runtime.entered.acquire(timeout=60)
         other = pool.submit(client.post, "/predict", content=FILM)
-        spent = 0
-        while not other.done() and spent < 20:
-            runtime.permits.release()
-            spent += 1
-            wait([other], timeout=0.5)
+        until(lambda: decoded_images(client) == 2)
+        runtime.permits.release(4)
+        assert other.result(timeout=60).status_code == 200
+        assert not judged.done()
         runtime.permits.release(1000)
-        assert other.result().status_code == judged.result().status_code == 200
-    assert spent <= 4
+        assert judged.result(timeout=60).status_code == 200
 
 
 def test_the_receipt_names_all_that_decides_the_answer(real_client, entry_of):
@@ -208,3 +211,46 @@ def test_the_best_classes_can_be_asked_for(client):
     assert listed[0]["probability"] == pytest.approx(0.8)
     assert len(client.post("/explain?top=9", content=BRIGHT).json()["top_k"]) == 3
     assert client.post("/predict?top=0", content=BRIGHT).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/predict", "/explain"])
+def test_a_frame_is_chosen(client, path):
+    """The second of two is bright; without a choice there is no answer."""
+    frames = np.stack([constant(10), constant(250)])
+    film = dicom(frames[0], NumberOfFrames=2, WindowCenter="127.5", WindowWidth="255")
+    dataset = pydicom.dcmread(io.BytesIO(film))
+    dataset.PixelData = frames.tobytes()
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
+    labels = [client.post(f"{path}?frame={number}", content=buffer.getvalue()).json()["label"] for number in (1, 2)]
+    assert labels == ["dark", "bright"]
+    for query, reason in (("", "2 frames"), ("?frame=3", "the image has 2")):
+        answer = client.post(f"{path}{query}", content=buffer.getvalue())
+        assert answer.status_code == 422
+        assert reason in answer.json()["detail"]
+    assert client.post(f"{path}?frame=0", content=BRIGHT).status_code == 422
+    assert client.post(f"{path}?frame=2", content=BRIGHT).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/predict", "/explain?class=bright"])
+def test_a_header_that_contradicts_the_model_is_a_warning(path):
+    """Not a refusal; a model that expects nothing says nothing."""
+    expects = Expectation(modality=("CR", "DX"), body_part=("CHEST",), view=("PA", "AP"))
+    facts = manifest()
+    facts = facts.model_copy(update={"input": facts.input.model_copy(update={"expects": expects})})
+    lateral_leg = dicom(noise(40, 60), BodyPartExamined="LEG", ViewPosition="LL")
+    with TestClient(create_app(Settings(), BrightnessRuntime(facts))) as client:
+        warnings = client.post(path, content=lateral_leg).json()["warnings"]
+        assert [warning["code"] for warning in warnings] == ["unexpected_body_part", "unexpected_view"]
+        assert "CHEST" in warnings[0]["detail"]
+        assert client.post(path, content=dicom(noise(40, 60))).json()["warnings"] == []
+        picture = client.post("/explain?class=bright", content=lateral_leg, headers={"accept": "image/png"})
+        assert picture.headers["x-lightbox-warnings"] == "unexpected_body_part, unexpected_view"
+
+
+def test_of_an_animation_the_first_frame_is_answered(client):
+    """And that is said."""
+    first, second = (Image.fromarray(constant(level)) for level in (250, 10))
+    body = client.post("/predict", content=encoded(first, "GIF", save_all=True, append_images=[second])).json()
+    assert body["label"] == "bright"
+    assert [warning["code"] for warning in body["warnings"]] == ["first_frame_only"]

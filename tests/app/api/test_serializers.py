@@ -1,18 +1,12 @@
-"""What an explanation can be answered as, and what is said about films as they come."""
+"""The media types that an answer can have."""
 
 import io
 
 import numpy as np
 import pydicom
 import pytest
-from PIL import Image
-from starlette.testclient import TestClient
 
-from app.artifact.manifest import Expectation
-from app.main import create_app
-from app.settings import Settings
 from tests.dicoms import PATIENT, dicom
-from tests.doubles import BrightnessRuntime, manifest
 from tests.pictures import constant, decoded, encoded, noise
 
 PNG_FILM = encoded(constant(255))
@@ -73,46 +67,3 @@ def test_the_overlay_filed_in_its_study(client):
     assert filed.SourceImageSequence[0].ReferencedSOPInstanceUID == source.SOPInstanceUID
     np.testing.assert_array_equal(filed.pixel_array[:40], decoded(picture.content))
     assert PATIENT not in str(answer.headers)
-
-
-@pytest.mark.parametrize("path", ["/predict", "/explain"])
-def test_a_frame_is_chosen(client, path):
-    """The second of two is bright; without a choice there is no answer."""
-    frames = np.stack([constant(10), constant(250)])
-    film = dicom(frames[0], NumberOfFrames=2, WindowCenter="127.5", WindowWidth="255")
-    dataset = pydicom.dcmread(io.BytesIO(film))
-    dataset.PixelData = frames.tobytes()
-    buffer = io.BytesIO()
-    dataset.save_as(buffer)
-    labels = [client.post(f"{path}?frame={number}", content=buffer.getvalue()).json()["label"] for number in (1, 2)]
-    assert labels == ["dark", "bright"]
-    for query, reason in (("", "2 frames"), ("?frame=3", "the image has 2")):
-        answer = client.post(f"{path}{query}", content=buffer.getvalue())
-        assert answer.status_code == 422
-        assert reason in answer.json()["detail"]
-    assert client.post(f"{path}?frame=0", content=PNG_FILM).status_code == 422
-    assert client.post(f"{path}?frame=2", content=PNG_FILM).status_code == 422
-
-
-@pytest.mark.parametrize("path", ["/predict", "/explain?class=bright"])
-def test_a_header_that_contradicts_the_model_is_a_warning(path):
-    """Not a refusal; a model that expects nothing says nothing."""
-    expects = Expectation(modality=("CR", "DX"), body_part=("CHEST",), view=("PA", "AP"))
-    facts = manifest()
-    facts = facts.model_copy(update={"input": facts.input.model_copy(update={"expects": expects})})
-    lateral_leg = dicom(noise(40, 60), BodyPartExamined="LEG", ViewPosition="LL")
-    with TestClient(create_app(Settings(), BrightnessRuntime(facts))) as client:
-        warnings = client.post(path, content=lateral_leg).json()["warnings"]
-        assert [warning["code"] for warning in warnings] == ["unexpected_body_part", "unexpected_view"]
-        assert "CHEST" in warnings[0]["detail"]
-        assert client.post(path, content=DICOM_FILM).json()["warnings"] == []
-        picture = client.post("/explain?class=bright", content=lateral_leg, headers={"accept": "image/png"})
-        assert picture.headers["x-lightbox-warnings"] == "unexpected_body_part, unexpected_view"
-
-
-def test_of_an_animation_the_first_frame_is_answered(client):
-    """And that is said."""
-    first, second = (Image.fromarray(constant(level)) for level in (250, 10))
-    body = client.post("/predict", content=encoded(first, "GIF", save_all=True, append_images=[second])).json()
-    assert body["label"] == "bright"
-    assert [warning["code"] for warning in body["warnings"]] == ["first_frame_only"]
