@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from app.errors import ManifestError
-from app.imaging.geometry import Fit
+from app.imaging.decoding import Resize
+from app.imaging.geometry import Box, Fit
 
 MANIFEST = "manifest.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -19,6 +20,10 @@ VERSION = re.compile(r"[1-9][0-9]{0,17}")
 DEFAULT_INTENDED_USE = (
     "Research use only. Not a medical device. The heatmap highlights what the model used, not lesions."
 )
+
+
+Task = Literal["single_label", "multi_label"]
+DEFAULT_THRESHOLD = 0.5
 
 
 class _Frozen(BaseModel):
@@ -40,22 +45,38 @@ ANYTHING = Expectation()
 
 
 class InputSpec(_Frozen):
-    """What the network takes: uint8 images `[height, width, channels]`, and how an image is fitted to that."""
+    """What the network takes: uint8 images `[height, width, channels]`, and how an image is fitted to that.
+
+    `fit` says which part of the image is taken, `resize` how its pixels are resampled.
+    """
 
     height: PositiveInt
     width: PositiveInt
     channels: Literal[1, 3]
     fit: Fit
+    resize: Resize = "antialias"
     expects: Expectation = ANYTHING
 
 
 class FeatureLayer(_Frozen):
-    """The layer at which explanations are read: its name and its output's shape, without the batch axis."""
+    """The layer at which explanations are read: its name and its output's shape, without the batch axis.
+
+    `region` is the part of the input that the features cover, (left, top, right, bottom) in shares of its width and
+    height, where a network crops or pads for itself; it may reach outside of 0..1. None is the whole input.
+    """
 
     name: str
     height: PositiveInt
     width: PositiveInt
     channels: PositiveInt
+    region: Box | None = None
+
+    @field_validator("region")
+    @classmethod
+    def _has_an_extent(cls, region: Box | None) -> Box | None:
+        if region is not None and not (region[0] < region[2] and region[1] < region[3]):
+            raise ValueError(f"a region is (left, top, right, bottom), left of right and top of bottom; got {region}")
+        return region
 
 
 class NoveltySpec(_Frozen):
@@ -121,10 +142,12 @@ class SanitySpec(_Frozen):
 class Manifest(_Frozen):
     """What a model means: `manifest.json`, schema version 1.
 
-    `classes` are in logit order. `temperature` divides the logits before the softmax (Guo et al., "On Calibration of
-    Modern Neural Networks", ICML 2017). `cautions`, `self_test` and `sanity` are None in artefacts that were packed
-    before there were any, and `cautions` where the training films are unknown. `files` maps every other file of the
-    entry to its SHA-256.
+    `classes` are in logit order. `task` says whether exactly one of them holds (`single_label`, probabilities are a
+    softmax) or each by itself (`multi_label`, a sigmoid each). `thresholds`, in the order of `classes`, are the
+    probabilities from which on a class of a multi-label model holds; None is 0.5 for each. `temperature` divides the
+    logits before the softmax or sigmoid (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017).
+    `cautions`, `self_test` and `sanity` are None in artefacts that were packed before there were any, and `cautions`
+    where the training films are unknown. `files` maps every other file of the entry to its SHA-256.
     """
 
     schema_version: Literal[1] = 1
@@ -132,6 +155,8 @@ class Manifest(_Frozen):
     version: PositiveInt
     created: datetime
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    task: Task = "single_label"
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None
     input: InputSpec
     feature_layer: FeatureLayer
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
@@ -156,6 +181,18 @@ class Manifest(_Frozen):
         if len(set(self.classes)) != len(self.classes) or not all(self.classes):
             raise ValueError(f"class names must be distinct and not empty: {list(self.classes)}")
         return self
+
+    @model_validator(mode="after")
+    def _has_a_threshold_for_each_class(self) -> Self:
+        if self.thresholds is not None and self.task != "multi_label":
+            raise ValueError("only a multi_label model has thresholds")
+        if self.thresholds is not None and len(self.thresholds) != len(self.classes):
+            raise ValueError(f"there are {len(self.thresholds)} thresholds for {len(self.classes)} classes")
+        return self
+
+    def threshold(self, class_name: str) -> float:
+        """The probability from which on `class_name` holds, by itself, in a multi-label model."""
+        return DEFAULT_THRESHOLD if self.thresholds is None else self.thresholds[self.classes.index(class_name)]
 
 
 def read_manifest(entry: Path) -> Manifest:

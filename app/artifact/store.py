@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from app.artifact.manifest import MANIFEST, NAME, VERSION, Manifest
@@ -92,27 +91,44 @@ def new_version(store: Path, name: str, version: int | None = None) -> Iterator[
     """A folder to fill, and the version that it becomes (default: one above the highest) once the block ends well.
 
     The folder lies in the store under a name that is no version, and is renamed only when it is complete: a block
-    that is interrupted leaves no half-written version. The block's last act is `seal`.
+    that is interrupted leaves no half-written version. Blocks that run at once get versions of their own. The block's
+    last act is `seal`.
 
     Raises:
-        ArtifactNotFoundError: `version` exists already.
+        ArtifactNotFoundError: `version` exists already, or is being written.
         ManifestError: `name` is no model name.
     """
     if not NAME.fullmatch(name):
         raise ManifestError(f"{name!r} is no model name: letters, digits, '.', '_' and '-', at most 128")
-    versions = model_versions(store, name)
-    number = version if version is not None else max(versions, default=0) + 1
-    target = store / name / str(number)
-    if target.exists():
-        raise ArtifactNotFoundError(f"{target} exists already; choose another version, or none for the next one")
     (store / name).mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=store / name))
+    partial, number = _reserved(store / name, version)
     try:
-        partial.chmod(0o755)
         yield partial, number
-        partial.rename(target)
+        partial.rename(store / name / str(number))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _reserved(model: Path, version: int | None) -> tuple[Path, int]:
+    """A folder that no other process fills, and the version that it will become.
+
+    The folder's name holds the version, and only one process can make it. One that was killed leaves its folder, and
+    with it a gap in the versions.
+    """
+    number = max(_versions(model), default=0) + 1 if version is None else version
+    while True:
+        partial = model / f".partial-{number}"
+        with suppress(FileExistsError):
+            partial.mkdir()
+            if not (model / str(number)).exists():
+                return partial, number
+            partial.rmdir()
+        if version is not None:
+            raise ArtifactNotFoundError(
+                f"{model / str(version)} exists already or is being written; choose another version, or none for the "
+                "next one"
+            )
+        number += 1
 
 
 def seal(entry: Path, manifest: Manifest) -> Manifest:

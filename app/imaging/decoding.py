@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from app.arrays import UInt8Array
+from app.arrays import Float32Array, UInt8Array
 from app.errors import CorruptImageError, QuestionError, UnsupportedImageError
 from app.imaging.dicom.codecs import decode_jpeg
 from app.imaging.dicom.reader import decode_dicom
@@ -26,6 +27,8 @@ from app.imaging.picture import AnswerWarning, Picture
 
 # Pillow's own limit is one global for the process and ends in a warning; `decode` checks the caller's, before decoding.
 Image.MAX_IMAGE_PIXELS = None
+
+Resize = Literal["antialias", "bilinear", "nearest"]
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -149,11 +152,15 @@ def scaled(values: np.ndarray, top: int) -> UInt8Array:
     return pixels
 
 
-def to_input(picture: Picture, *, width: int, height: int, channels: int, fit: Fit) -> UInt8Array:
+def to_input(
+    picture: Picture, *, width: int, height: int, channels: int, fit: Fit, resize: Resize = "antialias"
+) -> UInt8Array:
     """Resize `picture` to what the network takes: uint8 `[height, width, channels]`, 0..255.
 
-    Antialiased bilinear (Pillow's, whose support grows with the reduction), the region as `seen_region` says, padding
-    black; one channel is ITU-R 601 luma.
+    The region is as `seen_region` says, padding is black; one channel is ITU-R 601 luma. `antialias` is Pillow's
+    bilinear filter, whose support grows with the reduction (what `keras.utils.load_img` calls bilinear); `bilinear`
+    takes the four nearest pixels however much is reduced, as `tf.image.resize` and with it
+    `keras.utils.image_dataset_from_directory` do; `nearest` takes one, as `load_img` does by default.
     """
     image = picture.image.convert("L") if channels == 1 else picture.image
     region = seen_region(picture.width, picture.height, width, height, fit)
@@ -161,10 +168,43 @@ def to_input(picture: Picture, *, width: int, height: int, channels: int, fit: F
         x, y = width / region.width, height / region.height  # input pixels per image pixel
         inner = (round(picture.width * x), round(picture.height * y))
         resized = Image.new(image.mode, (width, height))
-        resized.paste(image.resize(inner, Image.Resampling.BILINEAR), (round(-region.left * x), round(-region.top * y)))
+        resized.paste(_resampled(image, inner, resize), (round(-region.left * x), round(-region.top * y)))
     else:
         # Cropped first: the `box` of `resize` lets the filter reach over the box's edge, to what must not be seen.
         box = (int(region.left), int(region.top), int(region.right), int(region.bottom))
-        resized = image.crop(box).resize((width, height), Image.Resampling.BILINEAR)
+        resized = _resampled(image.crop(box), (width, height), resize)
     pixels = np.asarray(resized.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(height, width, channels)
+
+
+def _resampled(image: Image.Image, size: tuple[int, int], resize: Resize) -> Image.Image:
+    """An image of mode `L` or `RGB` at `size` (width, height)."""
+    if resize == "antialias":
+        return image.resize(size, Image.Resampling.BILINEAR)
+    if resize == "nearest":
+        return image.resize(size, Image.Resampling.NEAREST)
+    pixels = np.atleast_3d(np.asarray(image))
+    left, right, across = _neighbours(image.width, size[0])
+    upper, lower, down = _neighbours(image.height, size[1])
+    rows = [
+        _between(pixels[np.ix_(row, left)], pixels[np.ix_(row, right)], across[None, :, None]) for row in (upper, lower)
+    ]
+    mixed = np.rint(_between(rows[0], rows[1], down[:, None, None])).astype(np.uint8)
+    return Image.fromarray(mixed[..., 0] if image.mode == "L" else mixed)
+
+
+def _neighbours(pixels: int, size: int) -> tuple[np.ndarray, np.ndarray, Float32Array]:
+    """For each of `size` places along `pixels`: the pixel before, the one behind, and how far it is on the way.
+
+    In single precision and in this order, to have TensorFlow's own places (`image_resizer_state.h`).
+    """
+    scale = np.float32(pixels) / np.float32(size)
+    place = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    before = np.floor(place)
+    index = before.astype(np.intp)
+    return index.clip(0), (index + 1).clip(0, pixels - 1), place - before
+
+
+def _between(first: np.ndarray, second: np.ndarray, share: Float32Array) -> Float32Array:
+    start = first.astype(np.float32)
+    return start + (second.astype(np.float32) - start) * share

@@ -153,7 +153,9 @@ def read_pixels(films: Sequence[Film], spec: InputSpec) -> UInt8Array:
             picture = decode(identify(film.path.read_bytes()), max_pixels=MAX_PIXELS)
         except InputError as error:
             return f"{film.path}: {error}"
-        return to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
+        return to_input(
+            picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit, resize=spec.resize
+        )
 
     with ThreadPoolExecutor() as pool:
         read_all = list(tqdm(pool.map(read, films), total=len(films), desc="reading films", unit="film"))

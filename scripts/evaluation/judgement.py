@@ -165,7 +165,9 @@ def novelty_figures(runtime: TensorFlowRuntime, novelty: Float32Array) -> dict[s
 
     def score(pictures: Sequence[Picture]) -> Float32Array:
         pixels = [
-            to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
+            to_input(
+                picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit, resize=spec.resize
+            )
             for picture in pictures
         ]
         return runtime.predict(np.stack(pixels)).novelty

@@ -123,10 +123,14 @@ def _write_gallery(folder: Path, manifest: Manifest, wrong: Sequence[tuple[Path,
 def _entry(runtime: Runtime, film: Film) -> dict[str, Any]:
     spec, classes = runtime.manifest.input, runtime.manifest.classes
     picture = decode(identify(film.path.read_bytes()), max_pixels=MAX_PIXELS)
-    pixels = to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
+    pixels = to_input(
+        picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit, resize=spec.resize
+    )
     truth = np.eye(len(classes), dtype=np.float32)[classes.index(film.label)]
     evidence = runtime.evidence(pixels[None], np.stack([np.zeros_like(truth), truth])[None])
     region = seen_region(picture.width, picture.height, spec.width, spec.height, spec.fit)
+    if runtime.manifest.feature_layer.region is not None:
+        region = region.part(runtime.manifest.feature_layer.region)
     pictures = []
     for row, alpha in ((0, 0.0), (0, 0.4), (1, 0.4)):
         heatmap = normalise(gradcam(evidence.features[0], evidence.gradients[0, row]))

@@ -91,7 +91,7 @@ def changed_answers(runtime: Runtime, films: Sequence[Film]) -> dict[str, np.nda
 
 
 def _seen(picture: Picture, spec: InputSpec, fit: Fit) -> UInt8Array:
-    return to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=fit)
+    return to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=fit, resize=spec.resize)
 
 
 def answers(runtime: Runtime, pixels: UInt8Array) -> np.ndarray:

@@ -21,9 +21,11 @@ from app.artifact.manifest import (
     InputSpec,
     Manifest,
     NoveltySpec,
+    Task,
 )
 from app.artifact.store import new_version, seal
-from app.imaging.geometry import Fit
+from app.imaging.decoding import Resize
+from app.imaging.geometry import Box, Fit
 from scripts.errors import ExportError
 from scripts.exporting.golden_cases import add_golden_cases
 from scripts.exporting.split_model import Ending, SplitModel
@@ -40,11 +42,12 @@ Judge = Callable[[Path], dict[str, Any]]
 class Package:
     """All that an artefact is made of.
 
-    `reference` maps uint8 images `[B, H, W, C]` to the probabilities `[B, classes]` that the SavedModel must
-    reproduce. A trunk with a second output gives the novelty score `[B]` there, and `novelty` says what it is; both or
-    none. On `training_images`, uint8 `[N, H, W, C]`, the thresholds for warnings are measured; they are not kept.
-    `judge` is given the finished entry before it is published, may add a report to it, and returns the manifest's
-    `metrics`.
+    A `multi_label` model has a sigmoid for each class, and `thresholds`, in the order of `classes`, from which on each
+    holds. `region` is the part of the input that the features cover; None is all of it. `reference` maps uint8 images
+    `[B, H, W, C]` to the probabilities `[B, classes]` that the SavedModel must reproduce. A trunk with a second output
+    gives the novelty score `[B]` there, and `novelty` says what it is; both or none. On `training_images`, uint8
+    `[N, H, W, C]`, the thresholds for warnings are measured; they are not kept. `judge` is given the finished entry
+    before it is published, may add a report to it, and returns the manifest's `metrics`.
     """
 
     name: str
@@ -53,7 +56,11 @@ class Package:
     reference: Reference
     preprocessing: Preprocessing = "none"
     fit: Fit = "squash"
+    resize: Resize = "antialias"
     expects: Expectation = ANYTHING
+    task: Task = "single_label"
+    thresholds: tuple[float, ...] | None = None
+    region: Box | None = None
     temperature: float = 1.0
     novelty: NoveltySpec | None = None
     training: dict[str, Any] | None = None
@@ -153,7 +160,8 @@ class Explainer:
         return tf.cast(features, tf.float32), tf.cast(novelty, tf.float32)
 
     def _probabilities(self, logits: Any) -> Any:
-        return tf.nn.softmax(logits / self._package.temperature)
+        scores = logits / self._package.temperature
+        return tf.nn.sigmoid(scores) if self._package.task == "multi_label" else tf.nn.softmax(scores)
 
     def _differentiate(self, features: Any, targets: Any) -> tuple[Any, Any, Any]:
         """Logits `[B, classes]`, gradients `[B, T, h, w, K]` of each target's score, and the targets resolved.
@@ -197,8 +205,19 @@ def pack(package: Package, store: Path, version: int | None = None) -> Path:
             version=number,
             created=datetime.now(UTC).replace(microsecond=0),
             classes=package.classes,
-            input=InputSpec(height=height, width=width, channels=channels, fit=package.fit, expects=package.expects),
-            feature_layer=FeatureLayer(name=package.split.layer, height=grid_height, width=grid_width, channels=depth),
+            task=package.task,
+            thresholds=package.thresholds,
+            input=InputSpec(
+                height=height,
+                width=width,
+                channels=channels,
+                fit=package.fit,
+                resize=package.resize,
+                expects=package.expects,
+            ),
+            feature_layer=FeatureLayer(
+                name=package.split.layer, height=grid_height, width=grid_width, channels=depth, region=package.region
+            ),
             temperature=package.temperature,
             novelty=package.novelty,
             training=package.training,

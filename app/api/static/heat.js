@@ -37,6 +37,18 @@ export function seenRegion(width, height, input) {
   };
 }
 
+/** The part of `region` that `box` names: left, top, right, bottom in shares of it. */
+export function part(region, [left, top, right, bottom]) {
+  const width = region.right - region.left;
+  const height = region.bottom - region.top;
+  return {
+    left: region.left + left * width,
+    top: region.top + top * height,
+    right: region.left + right * width,
+    bottom: region.top + bottom * height,
+  };
+}
+
 /** The same part of an image that was resized by the factors `x` and `y`. */
 export function scaled(region, x, y) {
   return { left: region.left * x, top: region.top * y, right: region.right * x, bottom: region.bottom * y };
@@ -127,10 +139,13 @@ export function blended(film, bins, window, colours, alpha) {
   return mixed;
 }
 
-/** The heatmap's `values` laid over a film: where, and how hot each pixel of the `window` is. `image`, `input`: sizes. */
-export function laid(values, film, image, input) {
+/**
+ * The heatmap's `values` laid over a film: where, and how hot each pixel of the `window` is. `image`, `input`: sizes;
+ * `covered`: the box of the input that the values cover, null for all of it.
+ */
+export function laid(values, film, image, input, covered) {
   const seen = seenRegion(image.width, image.height, input);
-  const region = scaled(seen, film.width / image.width, film.height / image.height);
+  const region = scaled(covered ? part(seen, covered) : seen, film.width / image.width, film.height / image.height);
   const window = visible(region, film.width, film.height);
   const cells = upsampled(values, region, window);
   return { values, region, window, cells, bins: binned(cells) };
