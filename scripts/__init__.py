@@ -1,1 +1,8 @@
 """The offline side: train, export, evaluate, benchmark."""
+
+import os
+
+# TensorFlow writes the artefacts, whatever backend the user's other programs use; Keras reads this when it is imported.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+# Its C++ side reports every library that it does not find.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -28,10 +27,9 @@ from app.imaging.decoding import Resize
 from app.imaging.geometry import Box, Fit
 from scripts.errors import ExportError
 from scripts.exporting.golden_cases import add_golden_cases
-from scripts.exporting.split_model import Ending, SplitModel
+from scripts.exporting.preprocessing import Preprocessing, check_channels, preprocess
+from scripts.exporting.split_model import SplitModel
 
-Preprocessing = Literal["none", "rescale", "tf", "caffe", "torch"]
-PREPROCESSINGS: tuple[Preprocessing, ...] = get_args(Preprocessing)
 TOLERANCE = 1e-5
 
 Reference = Callable[[UInt8Array], Float32Array]
@@ -47,7 +45,8 @@ class Package:
     `[B, H, W, C]` to the probabilities `[B, classes]` that the SavedModel must reproduce. A trunk with a second output
     gives the novelty score `[B]` there, and `novelty` says what it is; both or none. On `training_images`, uint8
     `[N, H, W, C]`, the thresholds for warnings are measured; they are not kept. `judge` is given the finished entry
-    before it is published, may add a report to it, and returns the manifest's `metrics`.
+    before it is published, may add a report to it, and returns the manifest's `metrics`. `tolerance` is how far the
+    SavedModel's probabilities may be from the reference's.
     """
 
     name: str
@@ -67,24 +66,7 @@ class Package:
     training_images: UInt8Array | None = None
     intended_use: str = DEFAULT_INTENDED_USE
     judge: Judge | None = None
-
-
-def preprocess(images: Any, mode: Preprocessing) -> Any:
-    """Images uint8 `[B, H, W, C]` to what the network was trained on, float32.
-
-    The modes are those of `keras.applications`: `tf` scales to -1..1, `caffe` is BGR minus the ImageNet mean, `torch`
-    scales to 0..1 and standardises by ImageNet's mean and deviation; `rescale` scales to 0..1.
-    """
-    values = tf.cast(images, tf.float32)
-    if mode == "none":
-        return values
-    if mode == "rescale":
-        return values / 255.0
-    if mode == "tf":
-        return values / 127.5 - 1.0
-    if mode == "caffe":
-        return values[..., ::-1] - tf.constant([103.939, 116.779, 123.68])
-    return (values / 255.0 - tf.constant([0.485, 0.456, 0.406])) / tf.constant([0.229, 0.224, 0.225])
+    tolerance: float = TOLERANCE
 
 
 class Explainer:
@@ -122,13 +104,13 @@ class Explainer:
         }
 
     def predict(self, images: Any) -> dict[str, Any]:
-        features, novelty = self._features(images)
-        logits = tf.cast(self._head(features, training=False), tf.float32)
+        features, around, novelty = self._features(images)
+        logits = self._logits(features, around)
         return {"probabilities": self._probabilities(logits), "novelty": novelty}
 
     def evidence(self, images: Any, targets: Any) -> dict[str, Any]:
-        features, novelty = self._features(images)
-        logits, gradients, _ = self._differentiate(features, targets)
+        features, around, novelty = self._features(images)
+        logits, gradients, _ = self._differentiate(features, around, targets)
         return {
             "probabilities": self._probabilities(logits),
             "logits": logits,
@@ -138,10 +120,10 @@ class Explainer:
         }
 
     def explain(self, images: Any, class_index: Any) -> dict[str, Any]:
-        features, _ = self._features(images)
+        features, around, _ = self._features(images)
         # tf.one_hot of -1 is all zeros, which asks for the predicted class.
         targets = tf.one_hot(class_index, len(self._package.classes))[:, None]
-        logits, gradients, resolved = self._differentiate(features, targets)
+        logits, gradients, resolved = self._differentiate(features, around, targets)
         weights = tf.reduce_mean(gradients[:, 0], axis=[1, 2])  # [B, K]
         positive = tf.nn.relu(tf.einsum("bhwk,bk->bhw", features, weights))
         heatmap = tf.math.divide_no_nan(positive, tf.reduce_max(positive, axis=[1, 2], keepdims=True))
@@ -151,19 +133,21 @@ class Explainer:
             "heatmap": heatmap,
         }
 
-    def _features(self, images: Any) -> tuple[Any, Any]:
-        """Features `[B, h, w, K]` and novelty `[B]`."""
+    def _features(self, images: Any) -> tuple[Any, list[Any], Any]:
+        """Features `[B, h, w, K]`, what paths around their layer carry, and novelty `[B]`."""
         outputs = self._trunk(preprocess(images, self._package.preprocessing), training=False)
-        if self._package.novelty is None:
-            return tf.cast(outputs, tf.float32), tf.zeros(tf.shape(images)[:1])
-        features, novelty = outputs
-        return tf.cast(features, tf.float32), tf.cast(novelty, tf.float32)
+        features, *around = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        novelty = tf.zeros(tf.shape(images)[:1]) if self._package.novelty is None else around.pop(0)
+        return tf.cast(features, tf.float32), around, tf.cast(novelty, tf.float32)
+
+    def _logits(self, features: Any, around: list[Any]) -> Any:
+        return tf.cast(self._head([features, *around] if around else features, training=False), tf.float32)
 
     def _probabilities(self, logits: Any) -> Any:
         scores = logits / self._package.temperature
         return tf.nn.sigmoid(scores) if self._package.task == "multi_label" else tf.nn.softmax(scores)
 
-    def _differentiate(self, features: Any, targets: Any) -> tuple[Any, Any, Any]:
+    def _differentiate(self, features: Any, around: list[Any], targets: Any) -> tuple[Any, Any, Any]:
         """Logits `[B, classes]`, gradients `[B, T, h, w, K]` of each target's score, and the targets resolved.
 
         The head runs once, on features repeated for the T targets, so that one gradient answers them all. The targets
@@ -174,7 +158,7 @@ class Explainer:
         repeated = tf.repeat(features, count, axis=0)  # [B·T, h, w, K]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(repeated)
-            every = tf.cast(self._head(repeated, training=False), tf.float32)
+            every = self._logits(repeated, [tf.repeat(value, count, axis=0) for value in around])
             logits = tf.reshape(every, [-1, count, classes])[:, 0]
             predicted = tf.one_hot(tf.argmax(logits, axis=-1), classes)[:, None]
             asked = tf.reduce_any(tf.not_equal(targets, 0.0), axis=-1, keepdims=True)
@@ -234,13 +218,14 @@ def _check_package(package: Package) -> None:
     channels = package.split.trunk.input_shape[-1]
     if channels not in (1, 3):
         raise ExportError(f"the model takes {channels} channels; images have 1 or 3")
-    if channels == 1 and package.preprocessing in ("caffe", "torch"):
-        raise ExportError(f"preprocessing {package.preprocessing!r} needs 3 channels; the model takes 1")
+    check_channels(package.preprocessing, channels)
     logits = package.split.head.output_shape[-1]
     if logits != len(package.classes):
         raise ExportError(f"{len(package.classes)} class names for {logits} logits: {', '.join(package.classes)}")
     if len(set(package.classes)) != logits or not all(package.classes):
         raise ExportError(f"class names must be distinct and not empty: {', '.join(package.classes)}")
+    if package.thresholds is not None and package.task != "multi_label":
+        raise ExportError("--thresholds are for classes that can hold at once; this model's exclude one another")
 
 
 def _prove(package: Package, entry: Path, shape: tuple[int, int, int]) -> None:
@@ -251,33 +236,8 @@ def _prove(package: Package, entry: Path, shape: tuple[int, int, int]) -> None:
     actual = served.signatures["serving_default"](images=tf.constant(images))["probabilities"].numpy()
     expected = package.reference(images)
     worst = float(np.abs(actual - expected).max())
-    if not worst <= TOLERANCE:
+    if not worst <= package.tolerance:
         raise ExportError(
-            f"the exported predictions differ from the model's by {worst:.2g}, more than {TOLERANCE:g}: nothing written"
+            f"the exported predictions differ from the model's by {worst:.2g}, more than {package.tolerance:g}: "
+            "nothing written"
         )
-
-
-def keras_reference(model: keras.Model, ending: Ending, preprocessing: Preprocessing) -> Reference:
-    """The probabilities that `model` itself gives, by whichever way it ends.
-
-    Raises (when called):
-        ExportError: a model that should end in logits gives probabilities.
-    """
-
-    def probabilities(images: UInt8Array) -> Float32Array:
-        outputs = np.asarray(model(preprocess(images, preprocessing), training=False), np.float64)
-        if ending == "logits":
-            if (outputs >= 0).all() and np.allclose(outputs.sum(axis=-1), 1):
-                raise ExportError(
-                    "the model gives probabilities, but no softmax layer at its end could be found; a Grad-CAM needs "
-                    "the logits: end the model in a Dense or Softmax layer"
-                )
-            outputs = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
-            outputs /= outputs.sum(axis=-1, keepdims=True)
-        elif ending == "logit":
-            outputs = 1 / (1 + np.exp(-outputs))
-        if outputs.shape[-1] == 1:
-            outputs = np.concatenate([1 - outputs, outputs], axis=-1)
-        return outputs.astype(np.float32)
-
-    return probabilities
