@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -20,8 +19,8 @@ Outputs = Literal["logits", "probabilities"]
 # At inference they hand every value on, in its order.
 _TRANSPARENT = (
     "Dropout SpatialDropout1D SpatialDropout2D GaussianDropout GaussianNoise AlphaDropout ActivityRegularization "
-    "Identity Flatten Reshape Cast Squeeze ExpandDims Ravel Copy StopGradient"
-).split()
+    "Identity Flatten Reshape Cast Squeeze ExpandDims Ravel Copy"
+)
 _LINEAR = ("Dense", "EinsumDense", "Conv2D", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "BatchNormalization")
 _ADVICE = "say what the outputs are, with --outputs logits or --outputs probabilities"
 _TINY = float(np.finfo(np.float32).tiny)
@@ -43,7 +42,7 @@ class Ending:
         return max(2, self.units)
 
     def probabilities(self, outputs: np.ndarray) -> Float32Array:
-        """What the model's own `outputs`, `[B, ...]`, say of each class, `[B, classes]`: taken as they are, or softmaxed."""
+        """What the model's own `outputs`, `[B, ...]`, say of each class, `[B, classes]`."""
         values = np.asarray(outputs, np.float64).reshape(len(outputs), -1)
         if self.outputs == "logits":
             if self.task == "multi_label" or self.units == 1:
@@ -113,7 +112,7 @@ def _behind_transparent(graph: FlatGraph, value: Value) -> Step | None:
 def _is_transparent(graph: FlatGraph, step: Step) -> bool:
     if len(step.sources) != 1 or not _same_size(graph, step):
         return False
-    return step.kind in _TRANSPARENT or (step.kind == "Activation" and _function(step.operation) == "linear")
+    return step.kind in _TRANSPARENT.split() or (step.kind == "Activation" and _function(step.operation) == "linear")
 
 
 def _same_size(graph: FlatGraph, step: Step) -> bool:

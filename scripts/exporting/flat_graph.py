@@ -108,7 +108,7 @@ class FlatGraph:
     dtype: str
     steps: list[Step] = field(default_factory=list)
     output: Value = IMAGE
-    shapes: dict[Value, tuple[int | None, ...]] = field(default_factory=dict)
+    shapes: dict[Value, tuple[Any, ...]] = field(default_factory=dict)
     _count: int = 1
 
     def new_value(self) -> Value:
@@ -265,7 +265,7 @@ class Part:
     @property
     def variables(self) -> list[Any]:
         """The Keras variables that the calls read, in the order of the calls."""
-        found = {}
+        found: dict[int, Any] = {}
         for step in self._steps:
             for variable in getattr(step.operation, "variables", []):
                 found.setdefault(id(variable), variable)

@@ -24,11 +24,12 @@ from scripts.exporting.legacy.weights import load_named_weights, load_numbered_w
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
+# What lies at which byte of other kinds of file.
 _FOREIGN = {
-    "a TensorFlow Lite model": lambda head: head[4:8] == b"TFL3",
-    "a pickle, such as PyTorch writes": lambda head: head[:1] == b"\x80",
-    "a NumPy array": lambda head: head[:6] == b"\x93NUMPY",
-    "a web page, perhaps an error message of a download,": lambda head: head.lstrip()[:1] == b"<",
+    "a TensorFlow Lite model": (4, b"TFL3"),
+    "a pickle, such as PyTorch writes": (0, b"\x80"),
+    "a NumPy array": (0, b"\x93NUMPY"),
+    "a web page, perhaps the error message of a download,": (0, b"<"),
 }
 _SAVE = "save the model with the Keras that made it, as model.save('model.keras')"
 
@@ -83,7 +84,7 @@ def _folder(path: Path) -> str:
 def _other(path: Path, head: bytes) -> str:
     if head.lstrip()[:1] in (b"{", b"["):
         return f"{path} is JSON: an architecture without weights; give the weights' file, and this as --architecture"
-    kind = next((name for name, fits in _FOREIGN.items() if fits(head)), None)
+    kind = next((name for name, (at, magic) in _FOREIGN.items() if head[at:].startswith(magic)), None)
     if kind is None and path.suffix in (".index", ".data-00000-of-00001"):
         kind = "a TensorFlow checkpoint"
     return f"{path} is {kind or 'no Keras file'}, which can't be read; {_SAVE}"

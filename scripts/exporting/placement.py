@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -21,15 +21,13 @@ _CELLS = 0.25
 # How far, in cells, answers may lie off a straight line before they are called something else than a picture.
 _SCATTER = 1.5
 # Keras layers, and operations, that keep every value where it is, but for the grid's coarseness.
-_IN_PLACE = frozenset(
-    (
-        "Conv2D SeparableConv2D DepthwiseConv2D Conv2DTranspose MaxPooling2D AveragePooling2D UpSampling2D Dense "
-        "BatchNormalization LayerNormalization GroupNormalization UnitNormalization RMSNormalization Normalization "
-        "Rescaling Activation ReLU LeakyReLU PReLU ELU Softmax Identity ActivityRegularization Dropout "
-        "SpatialDropout2D GaussianNoise GaussianDropout AlphaDropout RandomFlip RandomRotation RandomZoom "
-        "RandomTranslation RandomContrast RandomBrightness Add Subtract Multiply Average Maximum Minimum Divide "
-        "TrueDivide Cast Relu Relu6 Sigmoid Silu Gelu Tanh HardSwish Clip Negative Square Sqrt Exp"
-    ).split()
+_IN_PLACE = (
+    "Conv2D SeparableConv2D DepthwiseConv2D Conv2DTranspose MaxPooling2D AveragePooling2D UpSampling2D Dense "
+    "BatchNormalization LayerNormalization GroupNormalization UnitNormalization RMSNormalization Normalization "
+    "Rescaling Activation ReLU LeakyReLU PReLU ELU Softmax Identity ActivityRegularization Dropout "
+    "SpatialDropout2D GaussianNoise GaussianDropout AlphaDropout RandomFlip RandomRotation RandomZoom "
+    "RandomTranslation RandomContrast RandomBrightness Add Subtract Multiply Average Maximum Minimum Divide "
+    "TrueDivide Cast Relu Relu6 Sigmoid Silu Gelu Tanh HardSwish Clip Negative Square Sqrt Exp"
 )
 
 
@@ -97,10 +95,10 @@ def place(graph: FlatGraph, features: Value, name: str) -> Placement:
     gates = _gates(graph, features)
     images = np.random.default_rng(0).integers(0, 256, (1, *graph.image_shape))
     value, rows, columns = tf.cast(images, graph.dtype), _Span(0), _Span(1)
-    for before, behind in zip(gates, gates[1:], strict=False):
+    for before, behind in pairwise(gates):
         steps = graph.needed_for([behind], [before])
         stage = _Stage(steps, before, behind, value)
-        if not all(_keeps_places(graph, step, steps) for step in steps):
+        if not all(_keeps_places(graph, step) for step in steps):
             rows, columns = (span.through(stage.span(span.axis, name)) for span in (rows, columns))
         value = stage.answer
     if rows.axis == columns.axis:
@@ -139,16 +137,16 @@ def _gates(graph: FlatGraph, features: Value) -> list[Value]:
     return found if found[-1] == features else [*found, features]
 
 
-def _keeps_places(graph: FlatGraph, step: Step, steps: list[Step]) -> bool:
+def _keeps_places(graph: FlatGraph, step: Step) -> bool:
     if step.kind in ("SpectralNormalization", "TimeDistributed"):
-        return type(step.operation.layer).__name__ in _IN_PLACE
+        return type(step.operation.layer).__name__ in _IN_PLACE.split()
     if sum((side or 1) > 1 for side in graph.shapes[step.targets[0]][1:]) < 2:
         return True  # one number for each channel lies nowhere
     if step.kind == "Concatenate":
         return step.operation.axis in (-1, len(graph.shapes[step.targets[0]]) - 1)
     if step.kind == "ZeroPadding2D":
         return _is_the_next_convolutions(graph, step)
-    return step.kind in _IN_PLACE and type(step.operation).__module__.startswith("keras.")
+    return step.kind in _IN_PLACE.split() and type(step.operation).__module__.startswith("keras.")
 
 
 def _is_the_next_convolutions(graph: FlatGraph, padding: Step) -> bool:
@@ -156,10 +154,14 @@ def _is_the_next_convolutions(graph: FlatGraph, padding: Step) -> bool:
     readers = [step for step in graph.steps if padding.targets[0] in step.sources]
     most = max(side for pair in padding.operation.padding for side in pair)
     return bool(readers) and all(
-        getattr(step.operation, "padding", None) == "valid"
-        and most <= max(getattr(step.operation, "kernel_size", None) or getattr(step.operation, "pool_size", (0,))) // 2
+        getattr(step.operation, "padding", None) == "valid" and most <= max(_window(step.operation)) // 2
         for step in readers
     )
+
+
+def _window(operation: Any) -> tuple[int, ...]:
+    sides: tuple[int, ...] = getattr(operation, "kernel_size", ()) or getattr(operation, "pool_size", (0,))
+    return sides
 
 
 class _Stage:
@@ -179,9 +181,9 @@ class _Stage:
         edges = np.unique(np.linspace(0, value.shape[side], min(_STRIPES, value.shape[side]) + 1).round().astype(int))
         step = 2 * float(value.std()) + 1.0
         marked = np.repeat(value[None], len(edges) - 1, axis=0)
-        for number, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
-            stripe = (number, *(slice(None),) * side, slice(start, stop))
-            marked[stripe] += np.where(marked[stripe] > value.mean(), -step, step)
+        for number, (start, stop) in enumerate(pairwise(edges)):
+            stripe = np.moveaxis(marked[number], side, 0)[start:stop]  # a view
+            stripe += np.where(stripe > value.mean(), -step, step)
         whole = tf.cast(self.answer, tf.float32).numpy()[0]
         batches = [marked[at : at + _BATCH] for at in range(0, len(marked), _BATCH)]
         answers = [tf.cast(self._run(tf.cast(batch, self._value.dtype)), tf.float32).numpy() for batch in batches]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -33,21 +34,19 @@ def preprocess(images: Any, mode: Preprocessing) -> Any:
     standardised by ImageNet's mean and deviation. `rescale` scales to 0..1, `bgr` reverses the channels.
     """
     values = tf.cast(images, tf.float32)
-    match mode:
-        case "none":
-            return values
-        case "rescale":
-            return values / 255.0
-        case "tf":
-            return values / 127.5 - 1.0
-        case "bgr":
-            return values[..., ::-1]
-        case "caffe":
-            return values[..., ::-1] - tf.constant(_CAFFE_MEAN)
-        case "torch":
-            return (values / 255.0 - tf.constant(_TORCH_MEAN)) / tf.constant(_TORCH_DEVIATION)
-        case Standardised(mean, deviation):
-            return (values - tf.constant(mean)) / tf.constant(deviation)
+    if isinstance(mode, Standardised):
+        return (values - tf.constant(mode.mean)) / tf.constant(mode.deviation)
+    return _MODES[mode](values)
+
+
+_MODES: dict[Mode, Callable[[Any], Any]] = {
+    "none": lambda values: values,
+    "rescale": lambda values: values / 255.0,
+    "tf": lambda values: values / 127.5 - 1.0,
+    "bgr": lambda values: values[..., ::-1],
+    "caffe": lambda values: values[..., ::-1] - tf.constant(_CAFFE_MEAN),
+    "torch": lambda values: (values / 255.0 - tf.constant(_TORCH_MEAN)) / tf.constant(_TORCH_DEVIATION),
+}
 
 
 def parse(text: str) -> Preprocessing:

@@ -101,10 +101,10 @@ def _sequential(inner: Any) -> Config:
 
 def _layer(layer: Config) -> Config:
     """One layer, without its calls."""
-    kind = _RENAMED.get(layer["class_name"], layer["class_name"])
+    kind = str(_RENAMED.get(layer["class_name"], layer["class_name"]))
     if kind in _MODELS:
         return _model({**layer, "class_name": kind})
-    settings = dict(layer["config"])
+    settings: Config = dict(layer["config"])
     settings["name"] = _plain(settings.get("name", layer.get("name", kind.lower())))
     if "dtype" in settings:
         settings["dtype"] = _policy(settings["dtype"])
@@ -112,8 +112,8 @@ def _layer(layer: Config) -> Config:
         return _function(settings)
     if kind == "TensorFlowOpLayer":
         raise ExportError(
-            f"layer {settings['name']!r} is a TensorFlow operation as TF 2.0 to 2.3 wrote it, which can't be read: load "
-            "and save the model with TensorFlow 2.15"
+            f"layer {settings['name']!r} is a TensorFlow operation as TF 2.0 to 2.3 wrote it, which can't be read: "
+            "load and save the model with TensorFlow 2.15"
         )
     if kind == "Lambda":
         return _lambda(settings)
