@@ -30,6 +30,15 @@ def films() -> Path:
 
 
 @pytest.fixture(scope="session")
+def field() -> Path:
+    """The folder of films and Keras files from the field that `LIGHTBOX_FIELD` names."""
+    folder = os.environ.get("LIGHTBOX_FIELD")
+    if not folder:
+        pytest.skip("needs LIGHTBOX_FIELD, a folder of films and Keras files that people reported")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
 def entry_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[], keras.Model]], Path]:
     """Exports a model of `tests.models` once per session, and gives its version folder."""
     exported: dict[str, Path] = {}

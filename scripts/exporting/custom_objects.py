@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,13 @@ import keras
 from scripts.errors import ExportError
 
 _LAMBDAS = ("Lambda", "__lambda__")
-# Classes in a configuration that are no layers and no objects of a user's.
-_MODELS = ("Functional", "Model", "Sequential")
+# Layers of Keras 2 that Keras 3 has under another name, or not at all; reading rewrites or refuses them by themselves.
+_KERAS_2 = (
+    "Functional Model Sequential TFOpLambda SlicingOpLambda TensorFlowOpLayer BatchNormalizationV1 "
+    "BatchNormalizationV2 SyncBatchNormalization FixedDropout"
+)
+_WRAPPED = ("layer", "forward_layer", "backward_layer")
+_NOT_RUN = ("compile_config", "build_config")
 
 
 def custom_objects(path: Path) -> dict[str, Any]:
@@ -46,12 +52,13 @@ def check_custom_objects(config: Any, objects: dict[str, Any], *, unsafe_lambda:
     Raises:
         ExportError: with the flag that helps.
     """
-    if not unsafe_lambda and any(kind in _LAMBDAS for kind, _ in _classes(config)):
+    used = set(_used(config))
+    if not unsafe_lambda and not used.isdisjoint(_LAMBDAS):
         raise ExportError(
             "the model holds a Lambda layer: Python code, which is run when it is read; if you trust the file, say "
             "--unsafe-lambda"
         )
-    missing = sorted({kind for kind, registered in _classes(config) if not _is_known(kind, registered, objects)})
+    missing = sorted(name for name in used if not _is_known(name, objects))
     if missing:
         raise ExportError(
             f"the model has layers or functions that are not Keras's: {', '.join(missing)[:120]}; give the Python file "
@@ -59,39 +66,36 @@ def check_custom_objects(config: Any, objects: dict[str, Any], *, unsafe_lambda:
         )
 
 
-def _is_known(kind: str, registered: str | None, objects: dict[str, Any]) -> bool:
-    names = {kind, kind.rpartition(">")[2], registered}
-    if kind in _MODELS or names & objects.keys():
+def _is_known(name: str, objects: dict[str, Any]) -> bool:
+    plain = name.rpartition(">")[2]
+    if name in objects or plain in objects or keras.saving.get_registered_object(name) is not None:
         return True
-    return any(name is not None and keras.saving.get_registered_object(name) is not None for name in names)
+    return plain in _KERAS_2.split() or hasattr(keras.layers, plain)
 
 
-def _classes(part: Any) -> list[tuple[str, str | None]]:
-    """The (class name, registered name) of every layer of the configuration that is not in Keras, and of Lambdas."""
+def _used(part: Any) -> Iterator[str]:
+    """The names of the layers, models and own functions in a configuration, however deep."""
     if isinstance(part, list):
-        return [found for value in part for found in _classes(value)]
-    if not isinstance(part, dict):
-        return []
-    inner = [
-        found
-        for key, value in part.items()
-        if key not in ("compile_config", "build_config")
-        for found in _classes(value)
-    ]
-    kind = part.get("class_name")
-    if not isinstance(kind, str) or not isinstance(part.get("config"), (dict, list)):
-        return inner
-    if kind in _LAMBDAS:
-        return [*inner, (kind, kind)]
-    is_layer = (
-        "inbound_nodes" in part or "build_config" in part or (part.get("module") is None and "name" in part["config"])
-    )
-    own = part.get("registered_name") is not None and not str(part.get("module")).startswith("keras")
-    if is_layer and (own or (part.get("module") is None and not _is_keras(kind))):
-        return [*inner, (kind, part.get("registered_name"))]
-    return inner
+        for value in part:
+            yield from _used(value)
+    elif isinstance(part, dict):
+        kind, config = part.get("class_name"), part.get("config")
+        if kind in _LAMBDAS:
+            yield str(kind)
+        elif kind == "function" and isinstance(config, str) and not _is_of_keras(part):
+            yield str(config)
+        for key, value in part.items():
+            if key == "layers" and isinstance(value, list):
+                yield from (_name(layer) for layer in value if not _is_of_keras(layer))
+            elif key in _WRAPPED and isinstance(value, dict) and not _is_of_keras(value):
+                yield _name(value)
+            if key not in _NOT_RUN:
+                yield from _used(value)
 
 
-def _is_keras(kind: str) -> bool:
-    foreign = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "BatchNormalizationV1", "BatchNormalizationV2")
-    return kind in (*_MODELS, *foreign, "FixedDropout", "SyncBatchNormalization") or hasattr(keras.layers, kind)
+def _name(layer: dict[str, Any]) -> str:
+    return str(layer.get("registered_name") or layer.get("class_name"))
+
+
+def _is_of_keras(part: dict[str, Any]) -> bool:
+    return str(part.get("module")).startswith("keras")

@@ -105,7 +105,7 @@ def _layer(layer: Config) -> Config:
     if kind in _MODELS:
         return _model({**layer, "class_name": kind})
     settings: Config = dict(layer["config"])
-    settings["name"] = _plain(settings.get("name", layer.get("name", kind.lower())))
+    settings["name"] = _plain(str(settings.get("name", layer.get("name"))))
     if "dtype" in settings:
         settings["dtype"] = _policy(settings["dtype"])
     if kind in ("TFOpLambda", "SlicingOpLambda"):
