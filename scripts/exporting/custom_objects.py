@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.utils import python_utils
 
 from scripts.errors import ExportError
 
@@ -46,6 +49,17 @@ def custom_objects(path: Path) -> dict[str, Any]:
     return {**own, **{keras.saving.get_registered_name(value): value for value in own.values()}}
 
 
+def let_lambdas_use_tensorflow() -> None:
+    """Let the code of Lambdas find the modules that people import as `tf`, `np`, `keras`, `ops` and `K`.
+
+    Keras runs it among the names of the module that reads it, where they are missing.
+    """
+    usual = {"tf": tf, "tensorflow": tf, "np": np, "numpy": np, "keras": keras, "layers": keras.layers}
+    names = vars(python_utils)
+    for name, module in (usual | {"ops": keras.ops, "K": keras.backend}).items():
+        names.setdefault(name, module)
+
+
 def check_custom_objects(config: Any, objects: dict[str, Any], *, unsafe_lambda: bool) -> None:
     """Refuse a configuration that needs what is not there.
 
@@ -58,7 +72,7 @@ def check_custom_objects(config: Any, objects: dict[str, Any], *, unsafe_lambda:
             "the model holds a Lambda layer: Python code, which is run when it is read; if you trust the file, say "
             "--unsafe-lambda"
         )
-    missing = sorted(name for name in used if not _is_known(name, objects))
+    missing = sorted(name for name in used - set(_LAMBDAS) if not _is_known(name, objects))
     if missing:
         raise ExportError(
             f"the model has layers or functions that are not Keras's: {', '.join(missing)[:120]}; give the Python file "

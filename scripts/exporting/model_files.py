@@ -17,7 +17,7 @@ import keras
 
 from scripts.errors import ExportError
 from scripts.exporting.compiled_loss import CompiledLoss, loss_of_config
-from scripts.exporting.custom_objects import check_custom_objects, custom_objects
+from scripts.exporting.custom_objects import check_custom_objects, custom_objects, let_lambdas_use_tensorflow
 from scripts.exporting.legacy.configuration import keras_3_config
 from scripts.exporting.legacy.nodes import flattened
 from scripts.exporting.legacy.weights import load_named_weights, load_numbered_weights
@@ -59,6 +59,8 @@ def read_model(path: Path, *, architecture: Path | None = None, trust: Trust = S
     Raises:
         ExportError: there is no such file, it is something else, or it can't be read; the message says what to do.
     """
+    if trust.unsafe_lambda:
+        let_lambdas_use_tensorflow()
     objects = {} if trust.custom is None else custom_objects(trust.custom)
     if not path.exists():
         raise ExportError(f"there is no file {path}")

@@ -33,7 +33,13 @@ def scaling_warnings(
             f"the model scales its input itself, in {own[0]!r}, and --preprocessing scales it once more: think about "
             "--preprocessing none"
         )
-    if preprocessing == "none" and not own and _range(answers) < _SAME and _range(rescaled(probes)) > _OTHER:
+    varied = probes.reshape(len(probes), -1).std(axis=-1) > 0  # black is black in any range
+    if (
+        preprocessing == "none"
+        and not own
+        and _range(answers[varied]) < _SAME
+        and _range(rescaled(probes[varied])) > _OTHER
+    ):
         found.append(
             "the model answers the same to every image with pixels 0..255, and not with 0..1: think about "
             "--preprocessing rescale"

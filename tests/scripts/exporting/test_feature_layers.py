@@ -62,7 +62,7 @@ KINDS = {
     "upsampling": (upsampled, "joined"),
     "small inception": (small_inception, "mixed"),
     "spectral normalisation": (
-        lambda x: layers.SpectralNormalization(layers.Conv2D(4, 3), name="hidden")(x),
+        layers.SpectralNormalization(layers.Conv2D(4, 3), name="hidden"),
         "hidden",
     ),
     "own blocks": (lambda x: Block(name="last")(Block(name="block")(x)), "last"),
