@@ -3,55 +3,171 @@
 from __future__ import annotations
 
 import argparse
+import json
+import logging
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from app.artifact.manifest import read_manifest
 from app.errors import ArtifactError
-from scripts.errors import ScriptError
+from scripts.errors import ExportError, ScriptError
 from scripts.exporting.expectations import add_expectations, expectation_of
-from scripts.exporting.keras_files import export, read_model
-from scripts.exporting.packing import PREPROCESSINGS
+from scripts.exporting.keras_files import export
+from scripts.exporting.model_files import Trust, read_model
+from scripts.exporting.preprocessing import PREPROCESSINGS, Preprocessing, parse
+
+LONGEST = 300
+
+
+def _option(read: Callable[[str], object], form: str) -> Callable[[str], object]:
+    """`read`, whose failures say what form is expected."""
+
+    def option(text: str) -> object:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {form}: {error}") from error
+
+    return option
 
 
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.partition("x")
-    return int(height), int(width)
+    size = int(height), int(width or height)
+    if min(size) < 1:
+        raise ValueError("a side has at least one pixel")
+    return size
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit status, which is 1 after an error message."""
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
+def _preprocessing(text: str) -> Preprocessing:
+    return parse(text)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m scripts.export", description=__doc__)
-    parser.add_argument("model", type=Path, help="a .keras file")
-    parser.add_argument("--classes", required=True, help="class names in the order of the outputs: a,b,c")
+    parser.add_argument("model", type=Path, help="a .keras or .h5 file of Keras 2 or 3, or a file of weights")
+    names = parser.add_mutually_exclusive_group(required=True)
+    names.add_argument("--classes", help="class names in the order of the outputs: a,b,c")
+    names.add_argument("--classes-file", type=Path, help="the same, one a line or as a JSON list, or {name: index}")
     parser.add_argument("--name", required=True, help="name in the model store")
     parser.add_argument("--store", type=Path, default=Path("model_store"))
     parser.add_argument("--layer", help="feature layer; default: the last one of the last convolution's size")
-    parser.add_argument("--version", type=int, help="version; default: one above the highest")
-    parser.add_argument("--preprocessing", choices=PREPROCESSINGS, default="none", help="applied to pixels 0..255")
+    parser.add_argument("--version", type=int, help="default: one above the highest")
     parser.add_argument(
-        "--fit", choices=("squash", "crop", "pad"), default="squash", help="how images are fitted to the input's shape"
+        "--preprocessing",
+        type=_option(_preprocessing, "a preprocessing"),
+        default="none",
+        metavar=f"{{{','.join(PREPROCESSINGS)},MEAN/DEVIATION}}",
+        help="applied to pixels 0..255; the last one standardises: 123.7,116.3,103.5/58.4,57.1,57.4",
     )
-    parser.add_argument("--size", type=_size, metavar="HEIGHTxWIDTH", help="input size of a model without a fixed one")
+    parser.add_argument(
+        "--fit", choices=("squash", "crop", "pad"), default="squash", help="how images meet the input's shape"
+    )
+    parser.add_argument(
+        "--resize",
+        choices=("antialias", "bilinear", "nearest"),
+        default="antialias",
+        help="how pixels are resampled; image_dataset_from_directory does it by bilinear, load_img by nearest",
+    )
+    parser.add_argument(
+        "--size", type=_option(_size, "a size"), metavar="SIDE|HEIGHTxWIDTH", help="for a model without a fixed size"
+    )
+    parser.add_argument("--outputs", choices=("logits", "probabilities"), help="what the model's outputs are")
+    parser.add_argument(
+        "--thresholds",
+        type=_option(_numbers, "a list of numbers"),
+        help="for classes that can hold at once: from which probability on each holds, or one for all; default: 0.5",
+    )
+    parser.add_argument("--architecture", type=Path, help="for a file of weights: what model.to_json() wrote")
+    parser.add_argument("--custom", type=Path, metavar="MODULE.PY", help="a Python file with the model's own layers")
+    parser.add_argument(
+        "--unsafe-lambda", action="store_true", help="run the Python code inside of the model's Lambdas"
+    )
+    parser.add_argument("--debug", action="store_true", help="show the trace of what fails")
     add_expectations(parser)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; 1 with a sentence on stderr where the model is refused."""
+    options = _parser().parse_args(arguments)
+    if not options.debug:
+        _silence()
     try:
-        entry = export(
-            read_model(options.model, options.size),
-            tuple(part.strip() for part in options.classes.split(",")),
-            options.name,
-            options.store,
-            layer=options.layer,
-            version=options.version,
-            preprocessing=options.preprocessing,
-            fit=options.fit,
-            expects=expectation_of(options),
-        )
+        entry = _run(options)
     except (ScriptError, ArtifactError) as error:
-        print(f"export: {error}", file=sys.stderr)
+        if options.debug:
+            raise
+        _refuse(str(error))
+        return 1
+    except Exception as error:  # Keras and TensorFlow fail in ways that they do not document
+        if options.debug:
+            raise
+        _refuse(f"{options.model} could not be packed: {type(error).__name__}: {error}; --debug shows the trace")
         return 1
     print(f"wrote {entry}; feature layer: {read_manifest(entry).feature_layer.name}")
     return 0
+
+
+def _run(options: argparse.Namespace) -> Path:
+    trust = Trust(options.custom, options.unsafe_lambda)
+    classes = _names(options)
+    file = read_model(options.model, architecture=options.architecture, trust=trust)
+    return export(
+        file.model,
+        classes,
+        options.name,
+        options.store,
+        layer=options.layer,
+        version=options.version,
+        preprocessing=options.preprocessing,
+        fit=options.fit,
+        resize=options.resize,
+        expects=expectation_of(options),
+        size=options.size,
+        outputs=options.outputs,
+        thresholds=options.thresholds,
+        loss=file.loss,
+        warn=lambda warning: print(f"export: warning: {warning}", file=sys.stderr),
+    )
+
+
+def _names(options: argparse.Namespace) -> tuple[str, ...]:
+    """The class names of `--classes` or `--classes-file`."""
+    if options.classes is not None:
+        return tuple(part.strip() for part in options.classes.split(","))
+    try:
+        text = options.classes_file.read_text(encoding="utf-8-sig")
+        found = json.loads(text) if text.lstrip()[:1] in ("[", "{") else text.splitlines()
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ExportError(f"{options.classes_file} holds no class names, one a line or as JSON: {error}") from error
+    if isinstance(found, dict):  # as `class_indices` of Keras's generators: {"cat": 0}, or the other way round
+        by_index = {str(value): key for key, value in found.items()} if all(map(_is_index, found.values())) else found
+        found = [by_index[index] for index in sorted(by_index, key=int)]
+    return tuple(str(name).strip() for name in found if str(name).strip())
+
+
+def _is_index(value: object) -> bool:
+    return isinstance(value, int)
+
+
+def _silence() -> None:
+    """Leave stderr to this command's own sentence: Keras and TensorFlow remark on much that is none of its concern."""
+    warnings.simplefilter("ignore")
+    for name in ("absl", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _refuse(reason: str) -> None:
+    """One line of at most `LONGEST` characters."""
+    sentence = " ".join(f"export: {reason}".split())
+    print(sentence if len(sentence) <= LONGEST else f"{sentence[: LONGEST - 1]}…", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from app.errors import ManifestError
-from app.imaging.geometry import Fit
+from app.imaging.geometry import Box, Fit, Resize
 
 MANIFEST = "manifest.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -45,22 +45,38 @@ ANYTHING = Expectation()
 
 
 class InputSpec(_Frozen):
-    """The input of the network: uint8 images `[height, width, channels]`, and how an image is fitted to that size."""
+    """The input of the network: uint8 images `[height, width, channels]`, and how an image is fitted to that size.
+
+    `fit` determines which part of the image is used, `resize` how its pixels are resampled.
+    """
 
     height: PositiveInt
     width: PositiveInt
     channels: Literal[1, 3]
     fit: Fit
+    resize: Resize = "antialias"
     expects: Expectation = ANYTHING
 
 
 class FeatureLayer(_Frozen):
-    """The layer whose features explanations use: its name and the shape of its output, without the batch axis."""
+    """The layer whose features explanations use: its name and the shape of its output, without the batch axis.
+
+    `region` is the part of the input that the features cover, as (left, top, right, bottom) in shares of its width and
+    height, if the network crops or pads its input. It may exceed 0..1. None is the whole input.
+    """
 
     name: str
     height: PositiveInt
     width: PositiveInt
     channels: PositiveInt
+    region: Box | None = None
+
+    @field_validator("region")
+    @classmethod
+    def _has_an_extent(cls, region: Box | None) -> Box | None:
+        if region is not None and not (region[0] < region[2] and region[1] < region[3]):
+            raise ValueError(f"a region is (left, top, right, bottom), left of right and top of bottom; got {region}")
+        return region
 
 
 class NoveltySpec(_Frozen):
@@ -129,10 +145,13 @@ class SanitySpec(_Frozen):
 class Manifest(_Frozen):
     """The content of `manifest.json`, schema version 1.
 
-    `classes` are in logit order. `temperature` divides the logits before the softmax (Guo et al., "On Calibration of
-    Modern Neural Networks", ICML 2017). `cautions` (the thresholds of warnings), `self_test` and `sanity` are None in
-    artefacts that were exported before these existed; `cautions` is also None if the training images are unknown.
-    `files` maps every other file of the entry to its SHA-256.
+    `classes` are in logit order. With the `task` `single_label` exactly one class holds, and probabilities are softmax;
+    with `multi_label` each class holds or not by itself, and probabilities are sigmoids. `thresholds`, in the order of
+    `classes`, are the probabilities from which on a class of a multi-label model holds; None is 0.5 for each.
+    `temperature` divides the logits before the softmax or sigmoid (Guo et al., "On Calibration of Modern Neural
+    Networks", ICML 2017). `cautions` (the thresholds of warnings), `self_test` and `sanity` are None in artefacts that
+    were exported before these existed; `cautions` is also None if the training images are unknown. `files` maps every
+    other file of the entry to its SHA-256.
     """
 
     schema_version: Literal[1] = 1

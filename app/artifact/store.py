@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from app.artifact.manifest import MANIFEST, NAME, VERSION, Manifest
@@ -97,29 +96,43 @@ def new_version(store: Path, name: str, version: int | None = None) -> Iterator[
 
     The block gets a temporary folder in the store, and the version number, by default one above the highest. It fills
     the folder and finally calls `seal`. If the block succeeds, the folder is renamed to the version, so that a block
-    that is interrupted leaves no incomplete version.
+    that is interrupted leaves no incomplete version. Blocks that run at the same time get different versions.
 
     Raises:
-        ArtifactNotFoundError: if `version` exists already.
+        ArtifactNotFoundError: if `version` exists already, or another process is writing it.
         ManifestError: if `name` is not a valid model name.
     """
     if not NAME.fullmatch(name):
         raise ManifestError(f"{name!r} is not a valid model name: use at most 128 letters, digits, '.', '_' and '-'")
-    versions = model_versions(store, name)
-    number = version if version is not None else max(versions, default=0) + 1
-    target = store / name / str(number)
-    if target.exists():
-        raise ArtifactNotFoundError(
-            f"{target} exists already; choose another version, or leave it out to get the next one"
-        )
     (store / name).mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=store / name))
+    partial, number = _reserved(store / name, version)
     try:
-        partial.chmod(0o755)
         yield partial, number
-        partial.rename(target)
+        partial.rename(store / name / str(number))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _reserved(model: Path, version: int | None) -> tuple[Path, int]:
+    """A folder that no other process fills, and the version that it will become.
+
+    The folder's name holds the version, and only one process can make it. One that was killed leaves its folder, and
+    with it a gap in the versions.
+    """
+    number = max(_versions(model), default=0) + 1 if version is None else version
+    while True:
+        partial = model / f".partial-{number}"
+        with suppress(FileExistsError):
+            partial.mkdir()
+            if not (model / str(number)).exists():
+                return partial, number
+            partial.rmdir()
+        if version is not None:
+            raise ArtifactNotFoundError(
+                f"{model / str(version)} exists already or is being written; choose another version, or none for the "
+                "next one"
+            )
+        number += 1
 
 
 def seal(entry: Path, manifest: Manifest) -> Manifest:

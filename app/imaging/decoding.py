@@ -9,11 +9,11 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from app.arrays import UInt8Array
+from app.arrays import Float32Array, UInt8Array
 from app.errors import QuestionError, UnsupportedImageError
 from app.imaging.contrast import scaled, warn_if_lost
 from app.imaging.dicom.reader import decode_dicom
-from app.imaging.geometry import Fit, seen_region
+from app.imaging.geometry import Fit, Resize, seen_region
 from app.imaging.headers import EncodedImage, check_size, damaged, first_gif_frame, webp_size
 from app.imaging.jpeg import decode_jpeg, exif_orientation, jpeg_frame
 from app.imaging.jpeg2000 import decode_jpeg2000
@@ -158,11 +158,15 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
 
 
-def to_input(picture: Picture, *, width: int, height: int, channels: int, fit: Fit) -> UInt8Array:
+def to_input(
+    picture: Picture, *, width: int, height: int, channels: int, fit: Fit, resize: Resize = "antialias"
+) -> UInt8Array:
     """Convert `picture` to the input of the network: uint8 `[height, width, channels]`, 0..255.
 
-    `seen_region` defines the visible region; padding is black. Resampling is antialiased bilinear (Pillow's, whose
-    support grows with the scale of reduction). A single channel is ITU-R 601 luma.
+    `seen_region` defines the visible region; padding is black. A single channel is ITU-R 601 luma. `antialias` is
+    Pillow's bilinear filter, whose support grows with the scale of reduction (the bilinear of `keras.utils.load_img`).
+    `bilinear` interpolates between the four nearest pixels at any scale, like `tf.image.resize` and therefore
+    `keras.utils.image_dataset_from_directory`. `nearest` takes the nearest pixel, the default of `load_img`.
     """
     image = picture.image.convert("L") if channels == 1 else picture.image
     region = seen_region(picture.width, picture.height, width, height, fit)
@@ -170,10 +174,43 @@ def to_input(picture: Picture, *, width: int, height: int, channels: int, fit: F
         x, y = width / region.width, height / region.height  # input pixels per image pixel
         inner = (round(picture.width * x), round(picture.height * y))
         resized = Image.new(image.mode, (width, height))
-        resized.paste(image.resize(inner, Image.Resampling.BILINEAR), (round(-region.left * x), round(-region.top * y)))
+        resized.paste(_resampled(image, inner, resize), (round(-region.left * x), round(-region.top * y)))
     else:
         # Crop first: with the `box` argument of `resize`, the filter would include pixels outside the box.
         box = (int(region.left), int(region.top), int(region.right), int(region.bottom))
-        resized = image.crop(box).resize((width, height), Image.Resampling.BILINEAR)
+        resized = _resampled(image.crop(box), (width, height), resize)
     pixels = np.asarray(resized.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(height, width, channels)
+
+
+def _resampled(image: Image.Image, size: tuple[int, int], resize: Resize) -> Image.Image:
+    """An image of mode `L` or `RGB` at `size` (width, height)."""
+    if resize == "antialias":
+        return image.resize(size, Image.Resampling.BILINEAR)
+    if resize == "nearest":
+        return image.resize(size, Image.Resampling.NEAREST)
+    pixels = np.atleast_3d(np.asarray(image))
+    left, right, across = _neighbours(image.width, size[0])
+    upper, lower, down = _neighbours(image.height, size[1])
+    rows = [
+        _between(pixels[np.ix_(row, left)], pixels[np.ix_(row, right)], across[None, :, None]) for row in (upper, lower)
+    ]
+    mixed = np.rint(_between(rows[0], rows[1], down[:, None, None])).astype(np.uint8)
+    return Image.fromarray(mixed[..., 0] if image.mode == "L" else mixed)
+
+
+def _neighbours(pixels: int, size: int) -> tuple[np.ndarray, np.ndarray, Float32Array]:
+    """For each of `size` places along `pixels`: the pixel before, the one behind, and how far it is on the way.
+
+    In single precision and in this order, to have TensorFlow's own places (`image_resizer_state.h`).
+    """
+    scale = np.float32(pixels) / np.float32(size)
+    place = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    before = np.floor(place)
+    index = before.astype(np.intp)
+    return index.clip(0), (index + 1).clip(0, pixels - 1), place - before
+
+
+def _between(first: np.ndarray, second: np.ndarray, share: Float32Array) -> Float32Array:
+    start = first.astype(np.float32)
+    return start + (second.astype(np.float32) - start) * share

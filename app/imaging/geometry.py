@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Fit = Literal["squash", "crop", "pad"]
+Resize = Literal["antialias", "bilinear", "nearest"]
+# Left, top, right and bottom of a part, in shares of the whole's width and height.
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,16 @@ class Region:
     def scaled(self, x: float, y: float) -> Region:
         """Return the same region of an image that is resized by the factors `x` and `y`."""
         return Region(self.left * x, self.top * y, self.right * x, self.bottom * y)
+
+    def part(self, box: Box) -> Region:
+        """The part of this region that `box` names; it may reach outside, where the box exceeds 0..1."""
+        left, top, right, bottom = box
+        return Region(
+            self.left + left * self.width,
+            self.top + top * self.height,
+            self.left + right * self.width,
+            self.top + bottom * self.height,
+        )
 
 
 def seen_region(width: int, height: int, input_width: int, input_height: int, fit: Fit) -> Region:

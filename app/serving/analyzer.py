@@ -175,7 +175,14 @@ class Analyzer:
         spec = self.manifest.input
         with self._telemetry.stage("decode"):
             picture = decode(image, max_pixels=self._limits.max_pixels, frame=frame)
-            pixels = to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
+            pixels = to_input(
+                picture,
+                width=spec.width,
+                height=spec.height,
+                channels=spec.channels,
+                fit=spec.fit,
+                resize=spec.resize,
+            )
             warnings = header_warnings(picture.facts, spec.expects) if picture.facts else ()
             original = Original(picture.width, picture.height, picture.format, (*picture.warnings, *warnings))
             small = downscaled(picture.image, self._limits.max_overlay_side) if canvas else None
@@ -185,6 +192,8 @@ class Analyzer:
         spec, original, canvas = self.manifest.input, prepared.original, prepared.canvas
         assert canvas is not None
         region = seen_region(original.width, original.height, spec.width, spec.height, spec.fit)
+        if self.manifest.feature_layer.region is not None:
+            region = region.part(self.manifest.feature_layer.region)
         region = region.scaled(canvas.width / original.width, canvas.height / original.height)
         return draw_overlay(canvas, heatmap.values, region, style, max_side=self._limits.max_overlay_side)
 

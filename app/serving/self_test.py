@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact.manifest import SanitySpec, SelfTestSpec
+from app.artifact.manifest import Manifest, SanitySpec, SelfTestSpec
 from app.artifact.runtimes.base import Runtime
 from app.errors import SelfTestError
 from app.explain.cams import gradcam
@@ -128,6 +128,22 @@ def replay(runtime: Runtime, golden: GoldenCases, spec: SelfTestSpec) -> None:
         recorded, actual_values = getattr(golden, name).astype(np.float64), getattr(found, name)
         # Relative to the largest value of all cases: a case of tiny values would have a tiny tolerance.
         _compare(name, (actual_values - recorded) / (np.abs(recorded).max() or 1.0), spec.relative_tolerance)
+    _check_task(runtime.manifest, found, spec.probability_tolerance)
+
+
+def _check_task(manifest: Manifest, found: GoldenCases, tolerance: float) -> None:
+    """Refuse a manifest that takes the classes for exclusive where the graph does not, or the other way round."""
+    scores = found.logits.astype(np.float64) / manifest.temperature
+    if manifest.task == "multi_label":
+        expected = 0.5 * (1 + np.tanh(scores / 2))  # a sigmoid that can't overflow
+    else:
+        expected = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        expected /= expected.sum(axis=-1, keepdims=True)
+    if not np.abs(expected - found.probabilities).max() <= tolerance:
+        raise SelfTestError(
+            f"the probabilities are not those of a {manifest.task} model with temperature "
+            f"{manifest.temperature:g}: the manifest contradicts the SavedModel"
+        )
 
 
 def _compare(name: str, differences: np.ndarray, tolerance: float) -> None:

@@ -38,7 +38,9 @@ def tutorial(entry: Path) -> Callable[[bytes], bytes]:
 
     def explain(data: bytes) -> bytes:
         picture = decode(identify(data), max_pixels=64_000_000)
-        pixels = to_input(picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit)
+        pixels = to_input(
+            picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit, resize=spec.resize
+        )
         image = pixels[None].astype(np.float32)
         model.predict(image, verbose=0)
         heatmap = _heatmap(image, model, layer)

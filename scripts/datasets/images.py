@@ -29,5 +29,10 @@ def network_input(picture: Picture, spec: InputSpec, fit: Fit | None = None) -> 
     `fit` replaces the fit of `spec`.
     """
     return to_input(
-        picture, width=spec.width, height=spec.height, channels=spec.channels, fit=spec.fit if fit is None else fit
+        picture,
+        width=spec.width,
+        height=spec.height,
+        channels=spec.channels,
+        fit=spec.fit if fit is None else fit,
+        resize=spec.resize,
     )

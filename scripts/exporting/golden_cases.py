@@ -68,7 +68,8 @@ def warning_thresholds(runtime: Runtime, pixels: UInt8Array) -> WarningThreshold
     for start in tqdm(range(0, len(pixels), _BATCH), desc="thresholds", unit="batch"):
         batch = pixels[start : start + _BATCH]
         evidence = runtime.evidence(batch, np.zeros((len(batch), 1, len(runtime.manifest.classes)), np.float32))
-        margins += [margin(row) for row in evidence.probabilities]
+        if runtime.manifest.task == "single_label":  # labels that may hold together don't compete
+            margins += [margin(row) for row in evidence.probabilities]
         for features, gradients in zip(evidence.features, evidence.gradients, strict=True):
             for name, method in METHODS.items():
                 heatmap = normalise(method(features, gradients[0]))

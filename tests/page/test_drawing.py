@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from app.imaging.geometry import seen_region
+from app.imaging.geometry import Region, seen_region
 from app.imaging.overlay import Style, colours, draw_overlay
 from tests.page.visits import FILM, assert_alike
 from tests.pictures import decoded, encoded, noise
@@ -16,6 +16,11 @@ from tests.pictures import decoded, encoded, noise
 GEOMETRY = """async ([width, height, input]) => {
     const { seenRegion } = await import("/static/heat.js");
     return seenRegion(width, height, input);
+}"""
+
+PART = """async ([region, box]) => {
+    const { part } = await import("/static/heat.js");
+    return part(region, box);
 }"""
 
 DRAWN = """async ([film, values, fit, side, colours, alpha]) => {
@@ -81,6 +86,14 @@ def test_the_page_and_the_service_see_the_same_region(tab, fit):
             spec = {"width": across, "height": down, "fit": fit}
             drawn = tab.page.evaluate(GEOMETRY, [width, height, spec])
             assert drawn == pytest.approx({side: getattr(region, side) for side in ("left", "top", "right", "bottom")})
+
+
+def test_the_page_and_the_service_place_a_network_that_crops_alike(tab):
+    """Shares of a region, also outside of it."""
+    region, box = Region(10, -20, 50, 100), (0.25, -0.5, 0.75, 1.25)
+    sides = ("left", "top", "right", "bottom")
+    drawn = tab.page.evaluate(PART, [{side: getattr(region, side) for side in sides}, box])
+    assert drawn == pytest.approx({side: getattr(region.part(box), side) for side in sides})
 
 
 @pytest.mark.parametrize("fit", ["squash", "crop", "pad"])

@@ -37,6 +37,18 @@ export function seenRegion(width, height, input) {
   };
 }
 
+/** The part of `region` that `box` names: left, top, right and bottom as shares of it. */
+export function part(region, [left, top, right, bottom]) {
+  const width = region.right - region.left;
+  const height = region.bottom - region.top;
+  return {
+    left: region.left + left * width,
+    top: region.top + top * height,
+    right: region.left + right * width,
+    bottom: region.top + bottom * height,
+  };
+}
+
 /** The same region of an image that is resized by the factors `x` and `y`. */
 export function scaled(region, x, y) {
   return { left: region.left * x, top: region.top * y, right: region.right * x, bottom: region.bottom * y };
@@ -129,11 +141,13 @@ export function blended(image, bins, window, colours, alpha) {
 
 /**
  * Lay the `values` of a heatmap over an image, and return its region and the heat of each pixel in its window.
- * `pixels` is the image as displayed, `original` the size of its file, and `input` that of the network's input.
+ * `pixels` is the image as displayed, `original` the size of its file, and `input` that of the network's input;
+ * `covered` is the box of the input that the values cover, null for all of it.
  */
-export function laid(values, pixels, original, input) {
+export function laid(values, pixels, original, input, covered) {
   const seen = seenRegion(original.width, original.height, input);
-  const region = scaled(seen, pixels.width / original.width, pixels.height / original.height);
+  const inside = covered ? part(seen, covered) : seen;
+  const region = scaled(inside, pixels.width / original.width, pixels.height / original.height);
   const window = visible(region, pixels.width, pixels.height);
   const cells = upsampled(values, region, window);
   return { values, region, window, cells, bins: binned(cells) };

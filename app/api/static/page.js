@@ -16,6 +16,7 @@ const state = {
   requested: null, // that of the last request: {blob, name, pixels}; after an error it differs from `image`
   answer: null,
   input: null, // {width, height, fit} of the model that gave the answer
+  covered: null, // the box of its input that its heatmaps cover, null for all of it
   heat: null, // {values, region, window, cells: 0..1 per pixel of the window, bins}
   models: [], // as listed by the service
   facts: null, // about the chosen model and version
@@ -173,7 +174,8 @@ function show(answer) {
   const hadFocus = at("empty").contains(document.activeElement);
   state.answer = answer;
   state.input = state.facts.input;
-  state.heat = laid(explanation.heatmap.values, pixels, answer.image, state.input);
+  state.covered = state.facts.feature_layer.region;
+  state.heat = laid(explanation.heatmap.values, pixels, answer.image, state.input, state.covered);
   listClasses();
   showAlerts("warnings", warnings(answer));
   [at("label").textContent, at("probability").textContent] = headline(answer);
@@ -209,9 +211,9 @@ function paint() {
   const strip = new ImageData(Uint8ClampedArray.from(colours.flatMap(([r, g, b]) => [r, g, b, 255])), 256, 1);
   at("legend").getContext("2d").putImageData(strip, 0, 0);
   at("curl").textContent = curl({ ...question(), ...style() }, state.image.name);
-  const { answer, input } = state;
+  const { answer, input, covered } = state;
   const drawn = ([name, values]) => {
-    const { bins, window } = laid(values, pixels, answer.image, input);
+    const { bins, window } = laid(values, pixels, answer.image, input, covered);
     return [name, blended(pixels, bins, window, colours, alpha)];
   };
   thumbnails(at("classes"), mapsOf(answer.explanation).slice(0, 12).map(drawn), (name) => {

@@ -36,6 +36,16 @@ def test_versions_count_up_and_the_highest_is_found(tmp_path):
     assert model_versions(tmp_path, "double") == [1, 2, 9, 10]
 
 
+def test_two_that_are_written_at_once_become_two_versions(tmp_path):
+    """Whichever is complete first; a version that is being written can't be asked for."""
+    with new_version(tmp_path, "double") as (first, one), new_version(tmp_path, "double") as (second, two):
+        assert first != second
+        assert (one, two) == (1, 2)
+        with pytest.raises(ArtifactNotFoundError, match="being written"), new_version(tmp_path, "double", 2):
+            pass
+    assert model_versions(tmp_path, "double") == [1, 2]
+
+
 def test_what_is_no_version_is_not_seen(tmp_path):
     """Half-written folders, files and other names don't count."""
     write(tmp_path)

@@ -33,3 +33,8 @@ def test_a_crop_keeps_at_least_one_pixel():
 def test_padding_lies_in_whole_pixels_of_the_input():
     """100 x 60 in 8 x 8 is 8 x 5, one row of padding above and two below: a row is 12 pixels high."""
     assert seen_region(100, 60, 8, 8, "pad") == Region(0, -12, 100, 84)
+
+
+def test_a_part_of_a_region_is_given_in_shares():
+    """Of the region's own size, from its own corner; it may reach outside."""
+    assert Region(10, 20, 50, 100).part((0.25, 0.5, 0.75, 1.25)) == Region(20, 60, 40, 120)

@@ -106,6 +106,16 @@ def test_the_overlay_is_drawn_on_the_original():
     assert decoded(explained(encoded(constant(255, 300, 600)), drawing=drawing).overlay.data).shape == (128, 256, 3)
 
 
+def test_the_heat_lies_on_the_part_that_the_features_cover():
+    """A network that looks at the left half of its input leaves the right half of the image its own colours."""
+    model = manifest()
+    layer = model.feature_layer.model_copy(update={"region": (0.0, 0.0, 0.5, 1.0)})
+    runtime = BrightnessRuntime(model.model_copy(update={"feature_layer": layer}))
+    overlay = decoded(explained(BRIGHT, runtime, drawing=Drawing(Style(alpha=1.0))).overlay.data)
+    assert (overlay[:, 30:] == decoded(BRIGHT)[:, 30:, None]).all()
+    assert (overlay[:, :30] != decoded(BRIGHT)[:, :30, None]).any(axis=-1).all()
+
+
 def test_only_what_is_wanted_is_drawn():
     """No overlay unless it is asked for, and no file of it unless that is."""
     nothing, picture = explained(BRIGHT), explained(BRIGHT, drawing=Drawing(Style(), encoded=False))

@@ -47,6 +47,15 @@ def test_another_answer_is_refused_with_its_figure(name, change):
     replay(BrightnessRuntime(), dataclasses.replace(golden(), **{name: moved}), SPEC)
 
 
+def test_a_manifest_of_another_task_is_refused(tmp_path):
+    """Probabilities that exclude one another are none of independent labels, nor of another temperature."""
+    write_golden(tmp_path / "golden.npz", golden())
+    for change in ({"task": "multi_label"}, {"temperature": 2.0}):
+        changed = manifest().model_copy(update={"self_test": SPEC, **change})
+        with pytest.raises(SelfTestError, match="the manifest contradicts the SavedModel"):
+            run_self_test(BrightnessRuntime(changed), tmp_path)
+
+
 def test_an_answer_that_is_no_number_is_refused():
     """NaN is within no tolerance."""
     with pytest.raises(SelfTestError, match="nan"):

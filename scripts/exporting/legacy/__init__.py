@@ -1,0 +1,1 @@
+"""Files of Keras 2 and of earlier Keras 3, brought into what the installed Keras reads."""
