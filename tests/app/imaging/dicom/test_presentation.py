@@ -60,7 +60,7 @@ def luts(draw, low: int, high: int, *, voi: bool) -> Lut:
     bits = draw(st.integers(6, 16))
     count = draw(st.integers(5, min(4096, high - low + 20)))  # of fewer, bytes and words look alike
     # A table that covers no value may lie anywhere: the sign of its first value can't be told then.
-    first = low + draw(st.integers(-4 if low < 0 else 0, 10))
+    first = max(-32768, low + draw(st.integers(-4 if low < 0 else 0, 10)))
     steps = np.random.default_rng(draw(st.integers(0, 2**32))).integers(0, 2**bits, count)
     entries = np.sort(steps) if draw(st.booleans()) else steps
     return Lut(first, draw(st.sampled_from([bits, bits, 16, 12] if voi and bits > 8 else [bits])), entries.tolist())
