@@ -4,11 +4,13 @@ import shutil
 from pathlib import Path
 
 import httpx
+import pytest
 from playwright.sync_api import expect
 
 from app.main import create_app
 from app.settings import Settings
 from tests.dicoms import dicom, frames
+from tests.doubles import BrightnessRuntime, manifest
 from tests.page.visits import FILM, KEY, assert_alike
 from tests.pictures import constant, decoded, encoded, noise
 from tests.servers import in_thread, until
@@ -210,3 +212,25 @@ def test_a_key_is_asked_for_only_where_one_is_needed(visit, locked_server):
     tab.explained()
     assert KEY not in tab.page.content()
     assert "Authorization: Bearer $LIGHTBOX_KEY" in tab.page.locator("#curl").inner_text()
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "label", "found"),
+    [((0.05, 0.5, 0.5), "dark, middle", ["dark (found)", "middle (found)"]), ((0.9, 0.9, 0.9), "Nothing found", [])],
+)
+def test_a_multi_label_model_may_find_several_classes_or_none(visit, thresholds, label, found):
+    """Those at or above their thresholds are marked, and the page says that the probabilities don't add up."""
+    facts = manifest().model_copy(update={"task": "multi_label", "thresholds": thresholds})
+    with in_thread(create_app(Settings(), BrightnessRuntime(facts))) as url:
+        tab = visit(url)
+        tab.explained()
+        expect(tab.page.locator("#label")).to_have_text(label)
+        expect(tab.page.locator("#alone")).to_be_visible()
+        assert sorted(tab.page.locator("#bars .found .name").all_text_contents()) == found
+
+
+def test_a_single_label_model_has_one_answer(tab):
+    """Its probabilities add up, and nothing else is said."""
+    tab.explained()
+    expect(tab.page.locator("#alone")).to_be_hidden()
+    assert tab.page.locator("#bars .found").count() == 0
