@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-deps --
 INSTALLED := $(BIN)/python -m pip check --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: serve test check format lint types walls film up lock wheels clean
+.PHONY: serve test check format lint types walls film up lock wheels keras2 clean
 
 serve: $(VENV)/serve.stamp  ## serve the shipped model on :8000
 	$(BIN)/python -m app
@@ -90,6 +90,16 @@ $(VENV)/dev.stamp: requirements.lock requirements-dev.lock $(VENV)/venv.stamp
 	$(INSTALL) -r requirements.lock -r requirements-dev.lock
 	$(INSTALLED)
 	@touch $@ $(VENV)/serve.stamp
+
+# An environment apart: beside Keras 3, the older Keras would change what TensorFlow imports.
+keras2: $(VENV)/keras2.stamp  ## the older Keras, for the tests that compare with it: LIGHTBOX_KERAS2=.venv/keras2/bin/python
+
+$(VENV)/keras2.stamp: tests/keras2.lock $(VENV)/dev.stamp
+	$(PYTHON) -m venv $(VENV)/keras2
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])' > \
+		"$$($(VENV)/keras2/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/lightbox.pth"
+	$(VENV)/keras2/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r tests/keras2.lock
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .training build *.egg-info .coverage

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from scripts.errors import ExportError
 
-_HALF = (tf.float16, tf.bfloat16)
+HALF_PRECISION = ("float16", "bfloat16")
 
 Value = int
 IMAGE: Value = 0
@@ -70,10 +70,10 @@ def _without_activation(layer: Any) -> Iterator[None]:
 
 
 @contextmanager
-def in_single_precision(steps: Iterable[Step]) -> Iterator[None]:
-    """Let the layers of `steps` compute in float32 for a while, whatever their policy."""
-    layers = [layer for step in steps for layer in inner_layers(step.operation)]
-    policies = [(layer, layer.dtype_policy) for layer in layers if layer.compute_dtype in ("float16", "bfloat16")]
+def in_single_precision(operations: Iterable[Any]) -> Iterator[None]:
+    """Let the layers among `operations`, and inside of them, compute in float32 for a while, whatever their policy."""
+    layers = [layer for operation in operations for layer in inner_layers(operation)]
+    policies = [(layer, layer.dtype_policy) for layer in layers if layer.compute_dtype in HALF_PRECISION]
     try:
         for layer, _ in policies:
             layer.dtype_policy = "float32"
@@ -85,7 +85,7 @@ def in_single_precision(steps: Iterable[Step]) -> Iterator[None]:
 
 def _kept_precise(step: Step) -> Step:
     """`step`, or one that hands its input on where it would make it coarser."""
-    coarsens = step.kind == "Cast" and step.operation.dtype in ("float16", "bfloat16")
+    coarsens = step.kind == "Cast" and step.operation.dtype in HALF_PRECISION
     return replace(step, operation=lambda value, *_, **__: value) if coarsens else step
 
 
@@ -280,8 +280,10 @@ class Part:
             values[0] = tf.cast(values[0], self._dtype)
         with ExitStack() as stack:
             if self._single_precision:
-                values = [tf.cast(value, tf.float32) if value.dtype in _HALF else value for value in values]
-                stack.enter_context(in_single_precision(self._steps))
+                values = [
+                    tf.cast(value, tf.float32) if value.dtype.name in HALF_PRECISION else value for value in values
+                ]
+                stack.enter_context(in_single_precision(step.operation for step in self._steps))
             found = run_steps(self._steps, dict(zip(self._sources, values, strict=True)))
         first, *others = (found[value] for value in self._targets)
         outputs = [self._after(first), *others]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
@@ -13,16 +12,17 @@ from app.imaging.geometry import Box
 from scripts.exporting.compiled_loss import CompiledLoss, loss_of_model
 from scripts.exporting.endings import Ending, Outputs, read_ending
 from scripts.exporting.feature_layers import FeatureLayers
-from scripts.exporting.flat_graph import FlatGraph, flatten, inner_layers
-from scripts.exporting.own_answers import own_answers, probes
+from scripts.exporting.flat_graph import HALF_PRECISION, flatten, in_single_precision, inner_layers
+from scripts.exporting.own_answers import OwnAnswers, own_answers, probes
 from scripts.exporting.packing import TOLERANCE, Reference
 from scripts.exporting.placement import place
 from scripts.exporting.preprocessing import Preprocessing, check_channels
 from scripts.exporting.scaling import scaling_warnings
 from scripts.exporting.split_model import SplitModel, split_graph
 
-# How many of the last places of a half-precision number the answers may differ by: the head is computed more precisely.
-_PLACES = 4
+# How many of the last places of a half-precision number answers may differ by, and how often the rounding that a model
+# shows on the probes; but never more than the last figure.
+_PLACES, _MARGIN, _MOST = 4, 3.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +87,22 @@ def analyse_model(
         split=split_graph(logits, ending, candidate, name, placement.layout),
         ending=ending,
         reference=reference,
-        tolerance=_tolerance(graph),
+        tolerance=_tolerance(model, ending, own, images, answers),
         region=placement.region,
         warnings=tuple(warnings),
     )
 
 
-def _tolerance(graph: FlatGraph) -> float:
-    """How far apart two right answers may be: that of the coarsest numbers that a layer computes in."""
-    kinds = {layer.compute_dtype for step in graph.steps for layer in inner_layers(step.operation)}
-    coarsest: dict[str, Any] = {"float16": np.finfo(np.float16).eps, "bfloat16": 2.0**-7}
-    return max([TOLERANCE, *(_PLACES * float(coarsest[kind]) for kind in kinds & coarsest.keys())])
+def _tolerance(model: keras.Model, ending: Ending, own: OwnAnswers, images: UInt8Array, answers: np.ndarray) -> float:
+    """How far apart two right answers may be: the rounding of a model in half precision, against itself in single.
+
+    The head is computed in single precision, so that the packed model lies between the two.
+    """
+    kinds = {layer.compute_dtype for layer in inner_layers(model)}.intersection(HALF_PRECISION)
+    if not kinds:
+        return TOLERANCE
+    with in_single_precision([model]):
+        precise = own(images)
+    rounding = float(np.abs(ending.probabilities(precise) - ending.probabilities(answers)).max())
+    places = max(2.0**-7 if kind == "bfloat16" else 2.0**-10 for kind in kinds)
+    return min(max(_PLACES * places, _MARGIN * rounding), _MOST)

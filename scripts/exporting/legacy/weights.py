@@ -63,13 +63,13 @@ def _assign(name: str, wanted: list[tuple[_Key, Any]], group: h5py.Group) -> Non
     stored: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
     for path in map(_text, group.attrs["weight_names"]):
         owner, _, weight = path.removesuffix(":0").rpartition("/")
-        stored[owner.replace("/", "_"), _renamed(weight)].append(np.asarray(group[path]))
+        stored[owner, _renamed(weight)].append(np.asarray(group[path]))
     for (owner, weight, shape), variable in wanted:
-        matches = [key for key in stored if key[1] == weight and _is_owner(key[0], owner)]
-        # Of several with that name, as in models that were nested side by side, the order decides.
-        if not matches or not stored[matches[0]]:
+        # Of several with one name, as in models that were nested side by side, the order decides.
+        values = stored.get((_stored_owner([path for path, one in stored if one == weight], owner), weight), [])
+        if not values:
             raise ExportError(f"layer {name!r} of the file has no weight {owner}/{weight}")
-        value = stored[matches[0]].pop(0)
+        value = values.pop(0)
         if value.shape != shape:
             raise ExportError(f"weight {owner}/{weight} has shape {value.shape} in the file and {shape} in the model")
         variable.assign(value)
@@ -77,8 +77,22 @@ def _assign(name: str, wanted: list[tuple[_Key, Any]], group: h5py.Group) -> Non
         raise ExportError(f"layer {name!r} of the file has weights that the model lacks: {', '.join(left)[:120]}")
 
 
-def _is_owner(stored: str, owner: str) -> bool:
-    return stored == owner or stored.endswith(f"_{owner}") or owner.endswith(f"_{stored}")
+def _stored_owner(paths: list[str], owner: str) -> str:
+    """The one of `paths` that names the layer `owner`, whole or, behind the scopes that it was made in, at its end.
+
+    Raises:
+        ExportError: several do.
+    """
+    whole = [path for path in paths if path.replace("/", "_") == owner]
+    ends = whole or [path for path in paths if _ends_in(path, owner)]
+    if len(ends) > 1:
+        raise ExportError(f"several weights of the file could be those of layer {owner!r}: {', '.join(ends)[:120]}")
+    return ends[0] if ends else owner
+
+
+def _ends_in(path: str, owner: str) -> bool:
+    parts = path.split("/")
+    return any("_".join(parts[start:]) == owner for start in range(1, len(parts)))
 
 
 def load_numbered_weights(group: h5py.Group, model: keras.Model) -> None:

@@ -88,6 +88,23 @@ def test_a_nested_models_weights_are_taken_by_name(order, tmp_path):
     np.testing.assert_allclose(answers(path)[0], expected(IMAGES), atol=1e-6)
 
 
+def test_a_name_that_ends_like_anothers_is_not_the_others(tmp_path):
+    """DenseNet has `conv1/bn` and `bn`."""
+    inner = keras2.functional(
+        "base",
+        [keras2.image("inner"), *body("inner", "x/"), keras2.layer("BatchNormalization", "bn", "x/relu", axis=[3])],
+        [[["in", 0, 0, {}]]],
+    )
+    layers = [keras2.image("in"), inner, *tail("relu")]
+    layers[2]["inbound_nodes"] = [[["base", 1, 0, {}]]]
+    last = {"gamma": GAMMA * 2, "beta": BETA, "moving_mean": MEAN, "moving_variance": VARIANCE}
+    named = {**weights("x/"), **{f"bn/{name}": value for name, value in last.items()}}
+    path = keras2.write(tmp_path / "m.h5", keras2.functional("m", layers), {"base": named, **TOP})
+    model = read_model(path).model
+    np.testing.assert_array_equal(model.get_layer("base").get_layer("bn").gamma, GAMMA * 2)
+    np.testing.assert_array_equal(model.get_layer("base").get_layer("x_bn").gamma, GAMMA)
+
+
 def test_the_arithmetic_of_preprocess_input(tmp_path):
     """`x / 127.5 - 1` was recorded as two TensorFlow functions."""
     layers = [
