@@ -101,7 +101,12 @@ def test_the_wheel_serves_without_tensorflow(environment):
 
 def test_the_wheel_has_its_templates(environment):
     """Jinja finds those of the contact sheet and of the report."""
-    assert run(environment, TEMPLATES).split() == ["contact_sheet.html", "films.html", "report.html"]
+    assert run(environment, TEMPLATES).split() == [
+        "contact_sheet.html",
+        "films.html",
+        "multi_label.html",
+        "report.html",
+    ]
 
 
 def test_the_wheel_holds_packages_and_their_data_and_nothing_else(wheel):

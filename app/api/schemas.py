@@ -180,6 +180,7 @@ class ReceiptOut(BaseModel):
     target: list[float]
     layer: str
     fit: str
+    resize: str
     lightbox: str
     library: str
     library_version: str

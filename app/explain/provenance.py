@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from app import __version__
 from app.artifact.manifest import Manifest
 from app.artifact.runtimes.base import Library
-from app.imaging.geometry import Fit
+from app.imaging.geometry import Fit, Resize
 
 # The files that are loaded to answer. Reports and golden cases don't affect answers.
 _SAVED_MODEL = ("saved_model.pb", "variables/", "assets/")
@@ -32,6 +32,7 @@ class Receipt:
     target: tuple[float, ...]
     layer: str
     fit: Fit
+    resize: Resize
     lightbox: str
     library: str
     library_version: str
@@ -58,6 +59,7 @@ def receipt(manifest: Manifest, image: bytes, method: str, target: Sequence[floa
         target=tuple(map(float, target)),
         layer=manifest.feature_layer.name,
         fit=manifest.input.fit,
+        resize=manifest.input.resize,
         lightbox=__version__,
         library=library.name,
         library_version=library.version,

@@ -178,6 +178,7 @@ def test_a_model_tells_its_manifest(client):
         "width": 8,
         "channels": 3,
         "fit": "squash",
+        "resize": "antialias",
         "expects": {"modality": [], "body_part": [], "view": []},
     }
     assert facts["feature_layer"]["name"] == "blocks"

@@ -38,6 +38,7 @@ def test_the_same_request_gives_the_same_bytes():
         "target": [1.0, 0.0, 0.0],
         "layer": "blocks",
         "fit": "squash",
+        "resize": "antialias",
         "lightbox": __version__,
         "library": "onnxruntime",
         "library_version": "1.30",
