@@ -1,7 +1,8 @@
-"""The weights that Keras 2 stored, given to the same model in Keras 3 by their names."""
+"""Loading of weights that Keras 2 stored into the same model in Keras 3."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -13,19 +14,20 @@ import numpy as np
 from scripts.errors import ExportError
 from scripts.exporting.flat_graph import inner_layers
 
-# Keras 2 by Keras 3, where they differ.
+# Names of weights that differ between Keras 2 and Keras 3.
 _RENAMED = {"depthwise_kernel": "kernel"}
+_NUMBER = re.compile(r"_\d+$")
 _Key = tuple[str, str, tuple[int, ...]]
 
 
 def load_named_weights(group: h5py.Group, model: keras.Model) -> None:
-    """Give `model` the weights of an HDF5 group of Keras 2, which has one group for each layer.
+    """Load the weights of `model` from an HDF5 group of Keras 2, which has one group per layer.
 
-    Keras stores a nested model's weights in an order that depends on what was frozen, and the four of a
-    batch normalisation have one shape: in another order they would fit and be wrong. So they are taken by name.
+    Weights are matched by name. The order in which Keras stores the weights of a nested model depends on which layers
+    were frozen, and the four weights of a batch normalisation have the same shape, so a wrong order would go unnoticed.
 
     Raises:
-        ExportError: a weight is missing, is left over, or has another shape.
+        ExportError: if a weight is missing, is left over, or has a different shape.
     """
     stored = {_text(name).replace("/", "_"): group[_text(name)] for name in group.attrs["layer_names"]}
     stored = {name: part for name, part in stored.items() if len(part.attrs.get("weight_names", ()))}
@@ -41,8 +43,8 @@ def load_named_weights(group: h5py.Group, model: keras.Model) -> None:
 
 
 def _variables(layer: Any) -> list[tuple[_Key, Any]]:
-    """The variables of `layer` and of those inside of it, trainable ones first, each with its owner and name."""
-    # The innermost comes last.
+    """Return the variables of `layer` and of the layers inside it, trainable ones first, each with its key."""
+    # Inner layers come last, so a variable's owner is the innermost one.
     owners = {id(variable): inner for inner in inner_layers(layer) for variable in inner.weights}
     found = []
     for variable in (*layer.trainable_weights, *layer.non_trainable_weights):
@@ -65,7 +67,7 @@ def _assign(name: str, wanted: list[tuple[_Key, Any]], group: h5py.Group) -> Non
         owner, _, weight = path.removesuffix(":0").rpartition("/")
         stored[owner, _renamed(weight)].append(np.asarray(group[path]))
     for (owner, weight, shape), variable in wanted:
-        # Of several with one name, as in models that were nested side by side, the order decides.
+        # Weights with the same name, as in models nested side by side, are matched by their order.
         values = stored.get((_stored_owner([path for path, one in stored if one == weight], owner), weight), [])
         if not values:
             raise ExportError(f"layer {name!r} of the file has no weight {owner}/{weight}")
@@ -78,15 +80,20 @@ def _assign(name: str, wanted: list[tuple[_Key, Any]], group: h5py.Group) -> Non
 
 
 def _stored_owner(paths: list[str], owner: str) -> str:
-    """The one of `paths` that names the layer `owner`, whole or, behind the scopes that it was made in, at its end.
+    """Return the path that equals the name of the layer `owner`, or else the path that ends in it, after scopes.
 
     Raises:
-        ExportError: several do.
+        ExportError: if there are several.
     """
-    whole = [path for path in paths if path.replace("/", "_") == owner]
-    ends = whole or [path for path in paths if _ends_in(path, owner)]
+    matches = (
+        lambda path: path.replace("/", "_") == owner,
+        lambda path: _ends_in(path, owner),
+        # A model that was read and saved again has numbers behind its names.
+        lambda path: _ends_in(f"scope/{_NUMBER.sub('', path)}", owner),
+    )
+    ends = next(filter(None, ([path for path in paths if match(path)] for match in matches)), [])
     if len(ends) > 1:
-        raise ExportError(f"several weights of the file could be those of layer {owner!r}: {', '.join(ends)[:120]}")
+        raise ExportError(f"several weights in the file match layer {owner!r}: {', '.join(ends)[:120]}")
     return ends[0] if ends else owner
 
 
@@ -96,10 +103,10 @@ def _ends_in(path: str, owner: str) -> bool:
 
 
 def load_numbered_weights(group: h5py.Group, model: keras.Model) -> None:
-    """Give `model` the weights of a `.keras` file of Keras 2, which numbers the layers of each class.
+    """Load the weights of `model` from a `.keras` file of Keras 2, which numbers the layers of each class.
 
     Raises:
-        ExportError: a weight is missing, or has another shape.
+        ExportError: if a weight is missing, or has a different shape.
     """
     layers = group["layers"] if "layers" in group else group["_layer_checkpoint_dependencies"]
     for layer, part in _numbered(model, layers):
@@ -111,7 +118,7 @@ def load_numbered_weights(group: h5py.Group, model: keras.Model) -> None:
             [np.asarray(part["vars"][str(number)]) for number in range(len(part["vars"]))] if "vars" in part else []
         )
         if [value.shape for value in values] != [tuple(variable.shape) for variable in own]:
-            raise ExportError(f"the weights of layer {layer.name!r} in the file do not fit the layer: save it as .h5")
+            raise ExportError(f"the weights of layer {layer.name!r} in the file do not match it: save the model as .h5")
         for variable, value in zip(own, values, strict=True):
             variable.assign(value)
 
@@ -129,5 +136,5 @@ def _numbered(model: keras.Model, layers: h5py.Group) -> Iterator[tuple[Any, h5p
 
 
 def _snake_case(name: str) -> str:
-    """As Keras names the groups: Conv2D is conv2d, BatchNormalization batch_normalization."""
+    """Return the name of the group of a class: `conv2d`, `batch_normalization`."""
     return str(keras.src.utils.naming.to_snake_case(name))

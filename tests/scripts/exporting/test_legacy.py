@@ -88,6 +88,24 @@ def test_a_nested_models_weights_are_taken_by_name(order, tmp_path):
     np.testing.assert_allclose(answers(path)[0], expected(IMAGES), atol=1e-6)
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_names_that_were_numbered_when_a_model_was_saved_again(nested, tmp_path):
+    """Keras 2 calls a reloaded layer's weights `conv_1/kernel`; published files have such names."""
+    named = {name.replace("/", "_1/"): value for name, value in weights().items()}
+    inner = keras2.functional("base", [keras2.image("inner"), *body("inner")], [[["in", 0, 0, {}]]])
+    layers = [keras2.image("in"), inner, *tail("relu")] if nested else [keras2.image("in"), *body("in"), *tail("relu")]
+    if nested:
+        layers[2]["inbound_nodes"] = [[["base", 1, 0, {}]]]
+        stored = {"base": named}
+    else:
+        stored = {"conv": {"conv_1/kernel": named.pop("conv_1/kernel")}, "bn": named}
+    path = keras2.write(tmp_path / "m.h5", keras2.functional("m", layers), {**stored, **TOP})
+    model = read_model(path).model
+    found = model.get_layer("base") if nested else model
+    np.testing.assert_array_equal(found.get_layer("bn").gamma, GAMMA)
+    np.testing.assert_array_equal(found.get_layer("bn").moving_variance, VARIANCE)
+
+
 def test_a_name_that_ends_like_anothers_is_not_the_others(tmp_path):
     """DenseNet has `conv1/bn` and `bn`."""
     inner = keras2.functional(
