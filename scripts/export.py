@@ -22,7 +22,7 @@ LONGEST = 300
 
 
 def _option(read: Callable[[str], object], form: str) -> Callable[[str], object]:
-    """`read`, whose failures say what form is expected."""
+    """Return `read` as the type of an option, with `form` in its error messages."""
 
     def option(text: str) -> object:
         try:
@@ -54,48 +54,57 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", type=Path, help="a .keras or .h5 file of Keras 2 or 3, or a file of weights")
     names = parser.add_mutually_exclusive_group(required=True)
     names.add_argument("--classes", help="class names in the order of the outputs: a,b,c")
-    names.add_argument("--classes-file", type=Path, help="the same, one a line or as a JSON list, or {name: index}")
+    names.add_argument(
+        "--classes-file", type=Path, help="file with one class name per line, a JSON list, or JSON {name: index}"
+    )
     parser.add_argument("--name", required=True, help="name in the model store")
     parser.add_argument("--store", type=Path, default=Path("model_store"))
-    parser.add_argument("--layer", help="feature layer; default: the last one of the last convolution's size")
+    parser.add_argument("--layer", help="feature layer; default: the last one with the grid of the last convolution")
     parser.add_argument("--version", type=int, help="default: one above the highest")
     parser.add_argument(
         "--preprocessing",
         type=_option(_preprocessing, "a preprocessing"),
         default="none",
         metavar=f"{{{','.join(PREPROCESSINGS)},MEAN/DEVIATION}}",
-        help="applied to pixels 0..255; the last one standardises: 123.7,116.3,103.5/58.4,57.1,57.4",
+        help="applied to pixels 0..255; example of MEAN/DEVIATION: 123.7,116.3,103.5/58.4,57.1,57.4",
     )
     parser.add_argument(
-        "--fit", choices=("squash", "crop", "pad"), default="squash", help="how images meet the input's shape"
+        "--fit",
+        choices=("squash", "crop", "pad"),
+        default="squash",
+        help="how images are fitted to the shape of the input",
     )
     parser.add_argument(
         "--resize",
         choices=("antialias", "bilinear", "nearest"),
         default="antialias",
-        help="how pixels are resampled; image_dataset_from_directory does it by bilinear, load_img by nearest",
+        help="how pixels are resampled; image_dataset_from_directory uses bilinear, load_img uses nearest",
     )
     parser.add_argument(
         "--size", type=_option(_size, "a size"), metavar="SIDE|HEIGHTxWIDTH", help="for a model without a fixed size"
     )
-    parser.add_argument("--outputs", choices=("logits", "probabilities"), help="what the model's outputs are")
+    parser.add_argument("--outputs", choices=("logits", "probabilities"), help="the meaning of the model's outputs")
     parser.add_argument(
         "--thresholds",
         type=_option(_numbers, "a list of numbers"),
-        help="for classes that can hold at once: from which probability on each holds, or one for all; default: 0.5",
+        help="for multi-label models: the probability from which each class is positive, or one for all; default: 0.5",
     )
-    parser.add_argument("--architecture", type=Path, help="for a file of weights: what model.to_json() wrote")
-    parser.add_argument("--custom", type=Path, metavar="MODULE.PY", help="a Python file with the model's own layers")
+    parser.add_argument("--architecture", type=Path, help="for a file of weights: the output of model.to_json()")
     parser.add_argument(
-        "--unsafe-lambda", action="store_true", help="run the Python code inside of the model's Lambdas"
+        "--custom", type=Path, metavar="MODULE.PY", help="Python file that defines custom layers of the model"
     )
-    parser.add_argument("--debug", action="store_true", help="show the trace of what fails")
+    parser.add_argument(
+        "--unsafe-lambda",
+        action="store_true",
+        help="run the Python code of Lambda layers; use it only for files that you trust",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     add_expectations(parser)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 1 with a sentence on stderr where the model is refused."""
+    """Run the command line; return 1, with a message on stderr, if the model can't be packed."""
     options = _parser().parse_args(arguments)
     if not options.debug:
         _silence()
@@ -106,10 +115,10 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         _refuse(str(error))
         return 1
-    except Exception as error:  # Keras and TensorFlow fail in ways that they do not document
+    except Exception as error:  # Keras and TensorFlow do not document their exceptions
         if options.debug:
             raise
-        _refuse(f"{options.model} could not be packed: {type(error).__name__}: {error}; --debug shows the trace")
+        _refuse(f"{options.model} could not be packed: {type(error).__name__}: {error}; --debug shows the traceback")
         return 1
     print(f"wrote {entry}; feature layer: {read_manifest(entry).feature_layer.name}")
     return 0
@@ -139,15 +148,17 @@ def _run(options: argparse.Namespace) -> Path:
 
 
 def _names(options: argparse.Namespace) -> tuple[str, ...]:
-    """The class names of `--classes` or `--classes-file`."""
+    """Return the class names of `--classes` or `--classes-file`."""
     if options.classes is not None:
         return tuple(part.strip() for part in options.classes.split(","))
     try:
         text = options.classes_file.read_text(encoding="utf-8-sig")
         found = json.loads(text) if text.lstrip()[:1] in ("[", "{") else text.splitlines()
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ExportError(f"{options.classes_file} holds no class names, one a line or as JSON: {error}") from error
-    if isinstance(found, dict):  # as `class_indices` of Keras's generators: {"cat": 0}, or the other way round
+        raise ExportError(
+            f"{options.classes_file} does not contain class names, one per line or as JSON: {error}"
+        ) from error
+    if isinstance(found, dict):  # as `class_indices` of Keras's generators: {"cat": 0}, or inverted
         by_index = {str(value): key for key, value in found.items()} if all(map(_is_index, found.values())) else found
         found = [by_index[index] for index in sorted(by_index, key=int)]
     return tuple(str(name).strip() for name in found if str(name).strip())
@@ -158,14 +169,14 @@ def _is_index(value: object) -> bool:
 
 
 def _silence() -> None:
-    """Leave stderr to this command's own sentence: Keras and TensorFlow remark on much that is none of its concern."""
+    """Suppress the warnings of Keras and TensorFlow, so that stderr contains only messages of this command."""
     warnings.simplefilter("ignore")
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _refuse(reason: str) -> None:
-    """One line of at most `LONGEST` characters."""
+    """Print an error message as one line of at most `LONGEST` characters."""
     sentence = " ".join(f"export: {reason}".split())
     print(sentence if len(sentence) <= LONGEST else f"{sentence[: LONGEST - 1]}…", file=sys.stderr)
 

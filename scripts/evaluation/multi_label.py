@@ -1,4 +1,4 @@
-"""The evaluation of a multi-label model: each class by itself, with its own threshold."""
+"""Evaluation of a multi-label model: each class separately, with its own threshold."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scripts.errors import DataError
 from scripts.evaluation.report import write_multi_label_report
 from scripts.evaluation.statistics import auc, proportion
 
-# How the field's tables say that none of the classes holds; the separator is theirs as well (NIH ChestX-ray14).
+# The separator of labels, and the labels of images without findings, follow the tables of NIH ChestX-ray14.
 SEPARATOR = "|"
 NOTHING = ("", "No Finding")
 _BATCH = 16
@@ -26,14 +26,14 @@ _BATCH = 16
 def evaluate_multi_label(runtime: Runtime, films: Sequence[Film], out: Path) -> dict[str, Any]:
     """Evaluate `runtime` on `films`, and write `metrics.json` and `report.html` into the folder `out`.
 
-    The label of a film names all classes that hold, separated by `|`; none where it is empty or `No Finding`.
+    The label of a film lists its positive classes, separated by `|`. An empty label or `No Finding` means none.
 
     Returns:
-        The content of `metrics.json`: by class the AUC with a bootstrap interval over patients, sensitivity and
-        specificity at the threshold, and the number of films; and the mean of the AUCs.
+        The content of `metrics.json`: the mean AUC, and for each class the AUC with a bootstrap interval over patients,
+        sensitivity and specificity at the threshold, and the number of films.
 
     Raises:
-        DataError: a label is not a class of the model, or some films can't be decoded.
+        DataError: if a label is not a class of the model, or if some films can't be decoded.
     """
     manifest = runtime.manifest
     truth = label_matrix(films, manifest.classes)
@@ -60,10 +60,10 @@ def evaluate_multi_label(runtime: Runtime, films: Sequence[Film], out: Path) -> 
 
 
 def label_matrix(films: Sequence[Film], classes: Sequence[str]) -> np.ndarray:
-    """Return which classes hold for which film, bool `[N, classes]`.
+    """Return the positive classes of each film, bool `[N, classes]`.
 
     Raises:
-        DataError: a label is not among `classes`.
+        DataError: if a label is not among `classes`.
     """
     named = [{label.strip() for label in film.label.split(SEPARATOR)} - (set(NOTHING) - set(classes)) for film in films]
     if unknown := sorted(set().union(*named) - set(classes)):
@@ -74,7 +74,7 @@ def label_matrix(films: Sequence[Film], classes: Sequence[str]) -> np.ndarray:
 def class_figures(
     truth: np.ndarray, probabilities: Float32Array, threshold: float, patients: Sequence[str]
 ) -> dict[str, Any]:
-    """Compute the figures of one class from its truth, bool `[N]`, and its probabilities, `[N]`."""
+    """Compute the figures of one class from the true labels, bool `[N]`, and the probabilities, `[N]`."""
     found = probabilities >= threshold
     positive, negative = ([p for p, is_in in zip(patients, at, strict=True) if is_in] for at in (truth, ~truth))
     return {

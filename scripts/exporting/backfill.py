@@ -13,21 +13,21 @@ from scripts.exporting.golden_cases import add_golden_cases
 def backfill(entry: Path, data: Path | None = None, expects: Expectation = ANYTHING) -> Manifest:
     """Add golden cases and a sanity check to the artefact `entry`, or renew them, and reseal it.
 
-    Every file is verified first. Only `manifest.json` and the golden cases are written; the manifest is replaced last,
+    The function verifies every file first. It writes only the golden cases and `manifest.json`, which it replaces last,
     atomically.
 
     Args:
         entry: the version folder of the artefact.
-        data: the folder of the training data. With it, the thresholds of warnings are measured; without it, existing
+        data: the folder of the training data, on which the thresholds of warnings are measured. Without it, existing
             thresholds are kept.
-        expects: what a DICOM header is expected to say. `ANYTHING` keeps what the manifest has.
+        expects: the expected values of a DICOM header. `ANYTHING` keeps the expectation of the manifest.
 
     Returns:
         The new manifest.
 
     Raises:
-        ArtifactError: the artefact can't be loaded or verified.
-        ScriptError: the data can't be used.
+        ArtifactError: if the artefact can't be loaded or verified.
+        ScriptError: if the data can't be used.
     """
     images = None if data is None else read_pixels(read_films(data), read_manifest(entry).input)
     manifest = add_golden_cases(entry, images)

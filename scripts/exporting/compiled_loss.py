@@ -1,4 +1,4 @@
-"""What the loss that a model was compiled with says of its outputs."""
+"""The loss that a model was compiled with, and what it implies about the outputs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _KINDS: dict[str, LossKind] = {
 
 @dataclass(frozen=True, slots=True)
 class CompiledLoss:
-    """A loss by its `name`, what it is for, and whether it takes the model's outputs for logits."""
+    """The `name` and the `kind` of a loss, and whether it expects logits."""
 
     name: str
     kind: LossKind
@@ -34,12 +34,12 @@ class CompiledLoss:
 
 
 def loss_of_config(config: Any) -> CompiledLoss | None:
-    """The loss in a compile configuration, as a file has it; None where there is none, or several."""
+    """Return the loss in the compile configuration of a file; None if there is none, or several."""
     return _read(config.get("loss")) if isinstance(config, Mapping) else None
 
 
 def loss_of_model(model: keras.Model) -> CompiledLoss | None:
-    """The loss that `model` is compiled with, or None."""
+    """Return the loss that `model` is compiled with, or None."""
     if not getattr(model, "compiled", False):
         return None
     loss = model.loss
@@ -47,7 +47,7 @@ def loss_of_model(model: keras.Model) -> CompiledLoss | None:
 
 
 def _read(loss: Any) -> CompiledLoss | None:
-    """A name, a serialised loss or function, or a list or dict of one of them."""
+    """Read a loss: a name, a serialised loss or function, or a list or dict with one of them."""
     if isinstance(loss, Mapping) and "class_name" in loss:
         config, name = loss.get("config"), str(loss["class_name"])
         if name == "function":

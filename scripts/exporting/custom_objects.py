@@ -1,4 +1,4 @@
-"""Layers and functions that are not Keras's: from the user's own Python file, and the code that a Lambda carries."""
+"""Layers and functions that are not part of Keras: from a Python file of the user, or as code in a Lambda layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keras.src.utils import python_utils
 from scripts.errors import ExportError
 
 _LAMBDAS = ("Lambda", "__lambda__")
-# Layers of Keras 2 that Keras 3 has under another name, or not at all; reading rewrites or refuses them by themselves.
+# Layers of Keras 2 that Keras 3 has renamed or removed. The reader of Keras 2 files rewrites or refuses them.
 _KERAS_2 = (
     "Functional Model Sequential TFOpLambda SlicingOpLambda TensorFlowOpLayer BatchNormalizationV1 "
     "BatchNormalizationV2 SyncBatchNormalization FixedDropout"
@@ -27,16 +27,16 @@ _NOT_RUN = ("compile_config", "build_config")
 
 
 def custom_objects(path: Path) -> dict[str, Any]:
-    """The classes and functions of the Python file `path`, which is run for them, by name.
+    """Run the Python file `path`, and return its classes and functions by name.
 
     Raises:
-        ExportError: there is no such file, or it fails.
+        ExportError: if there is no such file, or if it fails.
     """
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise ExportError(f"there is no Python file {path} for --custom")
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))  # it may import files that lie beside it
+    sys.path.insert(0, str(path.resolve().parent))  # the file may import its neighbours
     try:
         spec.loader.exec_module(module)
     except (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError) as error:
@@ -45,14 +45,14 @@ def custom_objects(path: Path) -> dict[str, Any]:
         sys.path.pop(0)
     found = {name: value for name, value in vars(module).items() if inspect.isclass(value) or inspect.isfunction(value)}
     own = {name: value for name, value in found.items() if value.__module__ == module.__name__}
-    # A file may have been written from a notebook or under another registered name.
+    # The model may have been saved in a notebook, or with the registered names of its objects.
     return {**own, **{keras.saving.get_registered_name(value): value for value in own.values()}}
 
 
 def let_lambdas_use_tensorflow() -> None:
-    """Let the code of Lambdas find the modules that people import as `tf`, `np`, `keras`, `ops` and `K`.
+    """Make the usual imports `tf`, `np`, `keras`, `ops` and `K` available to the code of Lambda layers.
 
-    Keras runs it among the names of the module that reads it, where they are missing.
+    Keras runs this code in the namespace of its own module, which lacks them.
     """
     usual = {"tf": tf, "tensorflow": tf, "np": np, "numpy": np, "keras": keras, "layers": keras.layers}
     names = vars(python_utils)
@@ -61,22 +61,22 @@ def let_lambdas_use_tensorflow() -> None:
 
 
 def check_custom_objects(config: Any, objects: dict[str, Any], *, unsafe_lambda: bool) -> None:
-    """Refuse a configuration that needs what is not there.
+    """Check that all layers and functions of a configuration are available and trusted.
 
     Raises:
-        ExportError: with the flag that helps.
+        ExportError: if not; the message names the flag that helps.
     """
     used = set(_used(config))
     if not unsafe_lambda and not used.isdisjoint(_LAMBDAS):
         raise ExportError(
-            "the model holds a Lambda layer: Python code, which is run when it is read; if you trust the file, say "
-            "--unsafe-lambda"
+            "the model contains a Lambda layer, whose Python code runs when the model is loaded; if you trust the "
+            "file, pass --unsafe-lambda"
         )
     missing = sorted(name for name in used - set(_LAMBDAS) if not _is_known(name, objects))
     if missing:
         raise ExportError(
-            f"the model has layers or functions that are not Keras's: {', '.join(missing)[:120]}; give the Python file "
-            "that defines them, with --custom module.py"
+            f"the model has layers or functions that are not part of Keras: {', '.join(missing)[:120]}; pass the "
+            "Python file that defines them with --custom module.py"
         )
 
 
@@ -88,7 +88,7 @@ def _is_known(name: str, objects: dict[str, Any]) -> bool:
 
 
 def _used(part: Any) -> Iterator[str]:
-    """The names of the layers, models and own functions in a configuration, however deep."""
+    """Yield the names of the layers, models and custom functions in a configuration, at any depth."""
     if isinstance(part, list):
         for value in part:
             yield from _used(value)

@@ -1,4 +1,4 @@
-"""How a classifier ends: where its logits are in the graph, and what its own outputs mean."""
+"""The end of a classifier: the position of its logits in the graph, and the meaning of its outputs."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from scripts.exporting.compiled_loss import CompiledLoss
 from scripts.exporting.flat_graph import FlatGraph, Step, Value
 
 Outputs = Literal["logits", "probabilities"]
-# At inference they hand every value on, in its order.
+# At inference, these layers pass on every value in the same order.
 _TRANSPARENT = (
     "Dropout SpatialDropout1D SpatialDropout2D GaussianDropout GaussianNoise AlphaDropout ActivityRegularization "
     "Identity Flatten Reshape Cast Squeeze ExpandDims Ravel Copy"
 )
 _LINEAR = ("Dense", "EinsumDense", "Conv2D", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "BatchNormalization")
-_ADVICE = "say what the outputs are, with --outputs logits or --outputs probabilities"
+_ADVICE = "declare the outputs with --outputs logits or --outputs probabilities"
 _TINY = float(np.finfo(np.float32).tiny)
-# Far beyond what single precision tells from certainty.
+# In single precision, the sigmoid of such a logit is indistinguishable from certainty.
 _BEYOND = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What the model's own `outputs` are, for which `task`, and of how many `units` a sample has."""
+    """The meaning of the model's `outputs`, its `task`, and the number of output `units`."""
 
     outputs: Outputs
     task: Task
@@ -38,11 +38,11 @@ class Ending:
 
     @property
     def classes(self) -> int:
-        """How many classes it tells apart: a lone unit stands for two."""
+        """The number of classes. A single unit distinguishes two."""
         return max(2, self.units)
 
     def probabilities(self, outputs: np.ndarray) -> Float32Array:
-        """What the model's own `outputs`, `[B, ...]`, say of each class, `[B, classes]`."""
+        """Convert the model's `outputs`, `[B, ...]`, to class probabilities `[B, classes]`."""
         values = np.asarray(outputs, np.float64).reshape(len(outputs), -1)
         if self.outputs == "logits":
             if self.task == "multi_label" or self.units == 1:
@@ -57,7 +57,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Logits:
-    """Where the logits are: the value `at` of the graph, and what `finish` makes of it, `[B, classes]`."""
+    """The position of the logits: `finish` converts the value `at` of the graph to logits `[B, classes]`."""
 
     graph: FlatGraph
     at: Value
@@ -66,7 +66,7 @@ class Logits:
 
 @dataclass(frozen=True, slots=True)
 class _Activated:
-    """A softmax or sigmoid: the step that applies it, alone or behind what it computes."""
+    """A softmax or sigmoid, and the step that applies it, possibly after a computation of its own."""
 
     function: Literal["softmax", "sigmoid"]
     step: Step
@@ -75,17 +75,17 @@ class _Activated:
 def read_ending(
     graph: FlatGraph, answers: Float32Array, loss: CompiledLoss | None, outputs: Outputs | None, *, several: bool
 ) -> tuple[Ending, Logits]:
-    """How `graph` ends.
+    """Find the logits of `graph`, and determine what its outputs mean.
 
     Args:
         graph: the flattened model.
-        answers: what the model itself answers to a variety of images, `[N, ...]`.
-        loss: what it was compiled with, where that is known.
-        outputs: what the user says that its outputs are.
-        several: whether the user says that several classes can hold at once.
+        answers: the outputs of the original model for a variety of images, `[N, ...]`.
+        loss: the loss that the model was compiled with, if known.
+        outputs: the meaning of the outputs, if the user declares it.
+        several: whether the user declares that an image can belong to several classes.
 
     Raises:
-        ExportError: it can't be told what the outputs mean, or they are no classifier's.
+        ExportError: if the meaning of the outputs is unclear, or if they are not those of a classifier.
     """
     shape = graph.shapes[graph.output]
     units = int(np.prod([side or 1 for side in shape[1:]]))
@@ -95,14 +95,16 @@ def read_ending(
     activated = _activation(graph, last, told=outputs is not None)
     if activated is not None:
         if outputs == "logits":
-            raise ExportError(f"the model ends in a {activated.function}, so its outputs are no logits: drop --outputs")
+            raise ExportError(
+                f"the model ends in a {activated.function}, so its outputs are not logits: drop --outputs"
+            )
         return _of_activation(graph, activated, units, answers, several=several)
     ending = _of_scores(last, answers.reshape(len(answers), -1), units, loss, outputs, several=several)
     return ending, Logits(graph, graph.output, _finish(ending))
 
 
 def _behind_transparent(graph: FlatGraph, value: Value) -> Step | None:
-    """The last step that does more than to hand its input on."""
+    """Return the last step that does more than pass on its input."""
     step = graph.producer(value)
     while step is not None and _is_transparent(graph, step):
         step = graph.producer(step.sources[0])
@@ -121,17 +123,17 @@ def _same_size(graph: FlatGraph, step: Step) -> bool:
 
 
 def _function(layer: Any) -> str:
-    """The name of a layer's activation; of none, `linear`."""
+    """Return the name of a layer's activation, `linear` if it has none."""
     function = getattr(layer, "activation", None)
     return "linear" if function is None else str(getattr(function, "__name__", function))
 
 
 def _activation(graph: FlatGraph, step: Step | None, *, told: bool) -> _Activated | None:
-    """The softmax or sigmoid that `step` applies, or None.
+    """Return the softmax or sigmoid that `step` applies, or None.
 
     Raises:
-        ExportError: it is another function, or a softmax over something else than the classes, and the user has not
-            `told` what the outputs are.
+        ExportError: if the activation is another function, or a softmax over an axis other than the classes, and the
+            user has not `told` what the outputs are.
     """
     if step is None:
         return None
@@ -150,8 +152,8 @@ def _activation(graph: FlatGraph, step: Step | None, *, told: bool) -> _Activate
     if told:
         return None
     raise ExportError(
-        f"the model ends in {name!r} over {units} output(s); what can be packed ends in a softmax over several, in "
-        f"sigmoids, or in logits: {_ADVICE}"
+        f"the model ends in {name!r} over {units} output(s), but the exporter expects a softmax over several outputs, "
+        f"sigmoids, or logits: {_ADVICE}"
     )
 
 
@@ -159,7 +161,7 @@ def _of_activation(
     graph: FlatGraph, found: _Activated, units: int, answers: Float32Array, *, several: bool
 ) -> tuple[Ending, Logits]:
     if found.function == "softmax" and several:
-        raise ExportError("--thresholds are for classes that can hold at once; this model ends in a softmax")
+        raise ExportError("--thresholds applies only to multi-label models; this model ends in a softmax")
     task: Task = "multi_label" if found.function == "sigmoid" and units > 1 else "single_label"
     ending = Ending("probabilities", task, units)
     _check_probabilities(ending, answers.reshape(len(answers), -1))
@@ -177,7 +179,7 @@ def _check_probabilities(ending: Ending, answers: np.ndarray) -> None:
     sums = answers.sum(axis=-1)
     exclusive = ending.units > 1 and ending.task == "single_label"
     if answers.min() < 0 or answers.max() > 1.001 or (exclusive and np.abs(sums - 1).max() > 0.02):
-        raise ExportError("the outputs are no probabilities: they lie beyond 0..1 or don't add up to 1")
+        raise ExportError("the outputs are not probabilities: they are outside 0..1, or do not add up to 1")
 
 
 def _of_scores(
@@ -189,7 +191,7 @@ def _of_scores(
     *,
     several: bool,
 ) -> Ending:
-    """What outputs without a softmax or sigmoid at their end mean: as the user or the loss says, or as they look."""
+    """Interpret outputs without a final softmax or sigmoid, by the declaration of the user, the loss, or the values."""
     multi_label = several or (loss is not None and loss.kind == "binary" and units > 1)
     if outputs == "probabilities":
         exclusive = units > 1 and not multi_label and np.abs(answers.sum(axis=-1) - 1).max() < 0.02
@@ -201,28 +203,28 @@ def _of_scores(
         return ending
     if loss is not None and loss.kind == "regression":
         raise ExportError(
-            f"the model was compiled with {loss.name!r}: it looks like a regression, whose outputs are no classes; if "
-            "they are logits, say --outputs logits"
+            f"the model was compiled with {loss.name!r}, so it looks like a regression, which has no classes; if its "
+            "outputs are logits, pass --outputs logits"
         )
     if loss is not None and loss.kind == "margin":
-        raise ExportError(f"the model was compiled with {loss.name!r}, whose scores are no logits: {_ADVICE}")
+        raise ExportError(f"the model was compiled with {loss.name!r}, whose scores are not logits: {_ADVICE}")
     told = loss is not None and loss.from_logits
     if told and last is not None and last.kind in _LINEAR:
         return ending
     if answers.min() >= 0 and answers.max() <= 1:
         raise ExportError(
-            f"the outputs look like probabilities (0..1), but no softmax or sigmoid was found at the model's end, only "
-            f"{_end(last)}: {_ADVICE}"
+            f"the outputs look like probabilities (0..1), but the model ends in {_end(last)}, not in a softmax or "
+            f"sigmoid: {_ADVICE}"
         )
     if loss is not None and loss.kind in ("categorical", "binary") and not told:
         raise ExportError(
-            f"the model ends in {_end(last)}, and its loss {loss.name!r} takes that for probabilities, which it is "
-            f"not: {_ADVICE}"
+            f"the model ends in {_end(last)}, but its loss {loss.name!r} expects probabilities, and the outputs are "
+            f"outside 0..1: {_ADVICE}"
         )
     if units == 1 and loss is None and np.abs(answers).min() > _BEYOND:
         raise ExportError(
-            f"the output, {answers.min():.3g} to {answers.max():.3g}, is beyond any probability: it looks like a "
-            "regression; if it is a logit, say --outputs logits"
+            f"the output, {answers.min():.3g} to {answers.max():.3g}, is too far from 0 for a logit: the model "
+            "looks like a regression; if the output is a logit, pass --outputs logits"
         )
     return ending
 
@@ -232,14 +234,14 @@ def _end(last: Step | None) -> str:
 
 
 def _finish(ending: Ending) -> Callable[[Any], Any]:
-    """What makes logits `[B, classes]` of what the graph gives."""
+    """Return a function that converts the output of the graph to logits `[B, classes]`."""
 
     def finish(values: Any) -> Any:
         z = tf.reshape(tf.cast(values, tf.float32), [-1, ending.units])
         if ending.outputs == "probabilities":
             independent = ending.task == "multi_label" or ending.units == 1
             z = _log(z) - _log(1.0 - z) if independent else _log(z)
-        # softmax(-z/2, z/2) = (1 - sigmoid(z), sigmoid(z)); halves, so that both classes have a gradient.
+        # softmax(-z/2, z/2) = (1 - sigmoid(z), sigmoid(z)). With halves, both classes have a gradient.
         return tf.concat([-0.5 * z, 0.5 * z], axis=-1) if ending.units == 1 else z
 
     return finish

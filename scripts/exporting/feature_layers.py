@@ -1,4 +1,4 @@
-"""Which layers a classifier can be explained by, and which one is best."""
+"""The layers whose features can explain a classifier, and the choice of the best one."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from scripts.errors import ExportError
 from scripts.exporting.flat_graph import IMAGE, FlatGraph, Step, Value, inner_layers
 
 _POOLING = ("MaxPooling2D", "AveragePooling2D", "AdaptiveAveragePooling2D", "AdaptiveMaxPooling2D")
-# How many layers a refusal names: it is a sentence, no list.
+# The largest number of layers in an error message.
 _NAMED = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A step with one output `[B, h, w, K]`, or `[B, K, h, w]` where its channels come first."""
+    """A step with one output `[B, h, w, K]`, or `[B, K, h, w]` if channels come first."""
 
     step: Step
     grid: tuple[int, int]
@@ -36,17 +36,17 @@ class FeatureLayers:
         self._candidates = [found for step in self._steps if (found := self._candidate(step)) is not None]
 
     def named(self, layer: str) -> Candidate:
-        """The layer that a name or path means.
+        """Return the layer with the given name or path.
 
         Raises:
-            ExportError: there is none, or several, or its output is not spatial.
+            ExportError: if there is none, or several, or if its output is not spatial.
         """
         found = [step for step in self._steps if layer in (step.path, step.name)]
         if not found:
             paths = ", ".join(candidate.step.path for candidate in reversed(self._candidates[-_NAMED:])) or "none"
-            raise ExportError(f"no layer {layer!r}; the last ones with a spatial output: {paths}")
+            raise ExportError(f"there is no layer {layer!r}; the last layers with a spatial output: {paths}")
         if len(found) > 1:
-            raise ExportError(f"layer {layer!r} is ambiguous: {', '.join(step.path for step in found)}; give the path")
+            raise ExportError(f"layer {layer!r} is ambiguous: {', '.join(step.path for step in found)}; pass the path")
         candidate = self._candidate(found[0])
         if candidate is None:
             shape = self._graph.shapes.get(found[0].targets[0])
@@ -54,19 +54,20 @@ class FeatureLayers:
         return candidate
 
     def default(self) -> Candidate:
-        """The last layer that every path to the logits goes through and whose grid is still the last convolution's.
+        """Return the last layer on all paths to the logits that has the grid of the last convolution.
 
-        Where no such layer has the grid of the last convolution, as behind an attention's branches, that of the one
-        before it counts, and so on.
+        If there is none, as after the branches of an attention, the grid of the convolution before counts, and so on.
 
         Raises:
-            ExportError: there is none; the message lists the layers that would do.
+            ExportError: if there is none; the message lists the layers to choose from.
         """
         order = {id(step): position for position, step in enumerate(self._steps)}
-        # A convolution on a 1 x 1 grid is a dense layer by another name (squeeze-and-excitation, MobileNetV3's head).
+        # A convolution on a 1 x 1 grid is effectively a dense layer (squeeze-and-excitation, the head of MobileNetV3).
         convolutions = [one for one in self._candidates if one.grid != (1, 1) and has_convolution(one.step)]
         if not convolutions:
-            raise ExportError("the model has no convolution with a spatial output, so there is no map to explain it by")
+            raise ExportError(
+                "the model has no convolution with a spatial output, so it can't be explained by a heatmap"
+            )
         gates = [one for one in self._candidates if one.step.kind not in _POOLING and self.is_passed_by_all(one.value)]
         for convolution in reversed(convolutions):
             same = [gate for gate in gates if gate.grid == convolution.grid]
@@ -74,17 +75,17 @@ class FeatureLayers:
             if behind:
                 return behind[-1]
         raise ExportError(
-            "no layer's output decides alone: several branches lead to the logits. Choose one branch's map with "
+            "several branches lead to the logits, so no layer determines them alone; choose the layer of a branch with "
             f"--layer, best first: {', '.join(one.step.path for one in self._ends()[:_NAMED])}"
         )
 
     def display_name(self, candidate: Candidate) -> str:
-        """The layer's name or, where names repeat, its path."""
+        """Return the name of the layer or, if the name is not unique, its path."""
         name = candidate.step.name
         return name if sum(step.name == name for step in self._graph.steps) == 1 else candidate.step.path
 
     def is_passed_by_all(self, value: Value) -> bool:
-        """Whether every path from the image to the logits goes through `value`."""
+        """Return whether every path from the image to the logits goes through `value`."""
         reached = {IMAGE} - {value}
         for step in self._steps:
             if not reached.isdisjoint(step.sources):
@@ -92,7 +93,7 @@ class FeatureLayers:
         return self._logits not in reached
 
     def _ends(self) -> list[Candidate]:
-        """The last spatial layer of each branch, the last branch first; poolings don't count."""
+        """Return the last spatial layer of each branch, the last branch first. Pooling layers are ignored."""
         usable = [one for one in self._candidates if one.step.kind not in _POOLING and one.grid != (1, 1)]
         values = {one.value for one in usable}
         ends = [one for one in usable if not (self._graph.descendants(one.value) - {one.value}) & values]
@@ -107,12 +108,12 @@ class FeatureLayers:
 
 
 def has_convolution(step: Step) -> bool:
-    """Whether a kernel over both axes of an image is somewhere in it: in a layer, or in what the layer wraps."""
+    """Return whether `step`, or a layer inside it, has a kernel over both axes of an image."""
     return any(len(variable.shape) >= 4 for layer in inner_layers(step.operation) for variable in layer.variables)
 
 
 def _channels_first(steps: list[Step]) -> set[Value]:
-    """The values whose axes are (batch, channels, h, w), by what the layers say; the others pass their input's on."""
+    """Return the values with axes (batch, channels, h, w). Layers without `data_format` keep their input's order."""
     first: set[Value] = set()
     for step in steps:
         said = getattr(step.operation, "data_format", None)

@@ -1,4 +1,4 @@
-"""A Keras model as a flat list of calls, those of nested models one by one, whichever way they are nested."""
+"""A Keras model as a flat list of calls, including those of models nested at any depth."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ IMAGE: Value = 0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One call of one layer or operation: it reads the values `sources` and makes the values `targets`.
+    """One call of a layer or operation, which computes the values `targets` from the values `sources`.
 
-    `arguments` is Keras's record of the call; `symbols` are the identities of the symbolic tensors in it, in the order
-    of `sources`. A `linear` step is called without its activation.
+    `arguments` is Keras's record of the call, and `symbols` are the ids of its symbolic tensors, in the order of
+    `sources`. A `linear` step is called without its activation.
     """
 
     path: str
@@ -37,16 +37,16 @@ class Step:
 
     @property
     def name(self) -> str:
-        """The path's last part."""
+        """The last part of the path."""
         return self.path.rpartition("/")[2]
 
     @property
     def kind(self) -> str:
-        """The class's name."""
+        """The class name of the operation."""
         return type(self.operation).__name__
 
     def call(self, values: dict[Value, Any]) -> list[Any]:
-        """The outputs for `values`, at inference."""
+        """Compute the outputs from `values`, in inference mode."""
         known = {symbol: values[source] for symbol, source in zip(self.symbols, self.sources, strict=True)}
         args, kwargs = ((known[self.symbols[0]],), {}) if self.arguments is None else self.arguments.fill_in(known)
         if _takes_training(self.operation):
@@ -71,7 +71,7 @@ def _without_activation(layer: Any) -> Iterator[None]:
 
 @contextmanager
 def in_single_precision(operations: Iterable[Any]) -> Iterator[None]:
-    """Let the layers among `operations`, and inside of them, compute in float32 for a while, whatever their policy."""
+    """Make the layers in `operations`, and the layers inside them, compute in float32 within the context."""
     layers = [layer for operation in operations for layer in inner_layers(operation)]
     policies = [(layer, layer.dtype_policy) for layer in layers if layer.compute_dtype in HALF_PRECISION]
     try:
@@ -84,13 +84,13 @@ def in_single_precision(operations: Iterable[Any]) -> Iterator[None]:
 
 
 def _kept_precise(step: Step) -> Step:
-    """`step`, or one that hands its input on where it would make it coarser."""
+    """Return `step`, or one that passes on its input if `step` would cast it to half precision."""
     coarsens = step.kind == "Cast" and step.operation.dtype in HALF_PRECISION
     return replace(step, operation=lambda value, *_, **__: value) if coarsens else step
 
 
 def inner_layers(operation: Any) -> list[Any]:
-    """`operation`, if it is a layer, and all layers inside of it."""
+    """Return `operation`, if it is a layer, and all layers inside it."""
     if not isinstance(operation, keras.Layer):
         return []
     return list(operation._flatten_layers())
@@ -98,10 +98,10 @@ def inner_layers(operation: Any) -> list[Any]:
 
 @dataclass(slots=True)
 class FlatGraph:
-    """Calls in an order in which they can be made, from the image, value 0, to `output`.
+    """Calls in topological order, from the image, value 0, to `output`.
 
-    `shapes` are those of the values for images of `image_shape` `[H, W, C]`, with None for the batch; `dtype` is what
-    the model takes.
+    `shapes` are the shapes of the values for images of `image_shape` `[H, W, C]`, with None for the batch. `dtype` is
+    the type of the model's input.
     """
 
     image_shape: tuple[int, int, int]
@@ -112,16 +112,16 @@ class FlatGraph:
     _count: int = 1
 
     def new_value(self) -> Value:
-        """A number that no value has."""
+        """Return an unused number for a value."""
         self._count += 1
         return self._count - 1
 
     def producer(self, value: Value) -> Step | None:
-        """The step that makes `value`; None for the image."""
+        """Return the step that computes `value`; None for the image."""
         return next((step for step in self.steps if value in step.targets), None)
 
     def descendants(self, value: Value) -> set[Value]:
-        """`value` and all that depends on it."""
+        """Return `value` and all values that depend on it."""
         found = {value}
         for step in self.steps:
             if not found.isdisjoint(step.sources):
@@ -129,7 +129,7 @@ class FlatGraph:
         return found
 
     def needed_for(self, values: Iterable[Value], given: Iterable[Value]) -> list[Step]:
-        """The steps that make `values` of those `given`, in order."""
+        """Return the steps that compute `values` from those `given`, in order."""
         wanted, known, found = set(values), set(given), []
         for step in reversed(self.steps):
             if not wanted.isdisjoint(set(step.targets) - known):
@@ -138,7 +138,7 @@ class FlatGraph:
         return found[::-1]
 
     def trace(self) -> None:
-        """Find the shapes of all values, by one call with a black image."""
+        """Determine the shapes of all values with a black image."""
         values = run_steps(self.steps, {IMAGE: tf.zeros([1, *self.image_shape], self.dtype)})
         self.shapes = {
             number: (None, *value.shape[1:])
@@ -148,27 +148,27 @@ class FlatGraph:
 
 
 def run_steps(steps: Sequence[Step], values: dict[Value, Any]) -> dict[Value, Any]:
-    """`values` and all that `steps` make of them."""
+    """Return `values` and all values that `steps` compute from them."""
     values = dict(values)
     for step in steps:
-        # A nested model's unused output may be left out of the list by Keras; those that are read never are.
+        # Keras may omit outputs of a nested model that nothing reads.
         values.update(zip(step.targets, step.call(values), strict=False))
     return values
 
 
 def flatten(model: Any, size: tuple[int, int] | None = None) -> FlatGraph:
-    """The calls of `model`, a Functional or Sequential classifier, on images of `size` (default: its own).
+    """Flatten `model`, a Functional or Sequential classifier, for images of `size` (default: its own).
 
     Raises:
-        ExportError: it has no graph, or not one image and one output; the message says what it has.
+        ExportError: if the model has no graph, or not exactly one image input and one output.
     """
     _check(model)
     shape = tuple(model.inputs[0].shape[1:])
     height, width = (shape[0], shape[1]) if size is None else size
     if None in (height, width, shape[2]):
-        raise ExportError(f"the model's input has shape {(None, *shape)}; give it a fixed size, with --size 224")
+        raise ExportError(f"the model's input has shape {(None, *shape)}; set its size with --size, such as --size 224")
     if size is not None and any(own not in (None, given) for own, given in zip(shape[:2], size, strict=True)):
-        raise ExportError(f"the model's input is fixed at {shape[0]}x{shape[1]}; leave out --size or give just that")
+        raise ExportError(f"the model's input is fixed at {shape[0]}x{shape[1]}; drop --size or pass that size")
     graph = FlatGraph(
         (int(height), int(width), int(shape[2])), str(keras.backend.standardize_dtype(model.inputs[0].dtype))
     )
@@ -181,21 +181,23 @@ def flatten(model: Any, size: tuple[int, int] | None = None) -> FlatGraph:
 def _check(model: Any) -> None:
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ExportError(
-            "the model has no layer graph: only Functional and Sequential models can be packed, no subclassed ones; "
+            "the model has no layer graph: only Functional and Sequential models can be packed, not subclassed ones; "
             "build it as keras.Model(image, output), then save it"
         )
     for what, tensors in (("input", model.inputs), ("output", model.outputs)):
         if len(tensors) != 1:
             raise ExportError(
-                f"the model has {len(tensors)} {what}s; an image classifier has one: build one that has, with "
-                "keras.Model, and save it"
+                f"the model has {len(tensors)} {what}s; an image classifier has one: build it with one {what} as "
+                "keras.Model(image, output), then save it"
             )
     if len(model.inputs[0].shape) != 4:
-        raise ExportError(f"the model's input has shape {model.inputs[0].shape}; an image's is (batch, H, W, channels)")
+        raise ExportError(
+            f"the model's input has shape {model.inputs[0].shape}; that of images is (batch, H, W, channels)"
+        )
 
 
 def _append(graph: FlatGraph, model: Any, inputs: list[Value], prefix: str) -> list[Value]:
-    """Append the calls of `model` on the values `inputs`; returns the values of its outputs."""
+    """Append the calls of `model` with the values `inputs`, and return the values of its outputs."""
     if isinstance(model, keras.Sequential) and model._functional is None:
         return _append_sequence(graph, model, inputs, prefix)
     functional = model._functional if isinstance(model, keras.Sequential) else model
@@ -218,7 +220,7 @@ def _append(graph: FlatGraph, model: Any, inputs: list[Value], prefix: str) -> l
 
 
 def _append_sequence(graph: FlatGraph, model: Any, inputs: list[Value], prefix: str) -> list[Value]:
-    """The layers of a Sequential model of which Keras has made no graph, one after the other."""
+    """Append the layers of a Sequential model for which Keras has not created a graph."""
     for layer in model.layers:
         if _is_graph(layer):
             inputs = _append(graph, layer, inputs, f"{prefix}{layer.name}/")
@@ -234,10 +236,10 @@ def _is_graph(operation: Any) -> bool:
 
 
 class Part:
-    """Some of a graph's calls as a function: from the values `sources` to the values `targets`.
+    """A part of a graph as a function from the values `sources` to the values `targets`.
 
-    With `single_precision` the layers compute in float32. `before` and `after` are applied to the first source and to
-    the first target; `input_shape` is that before, `output_shape` that behind.
+    With `single_precision`, the layers compute in float32. `before` is applied to the first source, and `after` to the
+    first target. `input_shape` is the shape before `before`, and `output_shape` the shape after `after`.
     """
 
     def __init__(
@@ -264,7 +266,7 @@ class Part:
 
     @property
     def variables(self) -> list[Any]:
-        """The Keras variables that the calls read, in the order of the calls."""
+        """The Keras variables of the calls, in the order of the calls."""
         found: dict[int, Any] = {}
         for step in self._steps:
             for variable in getattr(step.operation, "variables", []):
@@ -272,7 +274,7 @@ class Part:
         return list(found.values())
 
     def __call__(self, inputs: Any, *, training: bool = False) -> Any:
-        """The targets' values for those of the sources, each a list where there are several; always at inference."""
+        """Compute the targets from the sources, in inference mode. Several sources or targets are lists."""
         assert not training
         first, *others = inputs if isinstance(inputs, (list, tuple)) else [inputs]
         values = [self._before(first), *others]

@@ -68,7 +68,7 @@ def warning_thresholds(runtime: Runtime, pixels: UInt8Array) -> WarningThreshold
     for start in tqdm(range(0, len(pixels), _BATCH), desc="thresholds", unit="batch"):
         batch = pixels[start : start + _BATCH]
         evidence = runtime.evidence(batch, np.zeros((len(batch), 1, len(runtime.manifest.classes)), np.float32))
-        if runtime.manifest.task == "single_label":  # labels that may hold together don't compete
+        if runtime.manifest.task == "single_label":  # the labels of a multi-label model don't compete
             margins += [margin(row) for row in evidence.probabilities]
         for features, gradients in zip(evidence.features, evidence.gradients, strict=True):
             for name, method in METHODS.items():
@@ -137,7 +137,7 @@ def add_golden_cases(entry: Path, training_images: UInt8Array | None = None) -> 
     manifest are kept.
 
     Raises:
-        ArtifactError: the entry can't be loaded.
+        ArtifactError: if the entry can't be loaded.
     """
     runtime = TensorFlowRuntime(entry)
     golden = record_golden_cases(runtime)

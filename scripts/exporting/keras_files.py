@@ -1,4 +1,4 @@
-"""A Keras model as an artefact."""
+"""Export of a Keras model as an artefact."""
 
 from __future__ import annotations
 
@@ -40,30 +40,30 @@ def export(
     loss: CompiledLoss | None = None,
     warn: Callable[[str], None] = _to_stderr,
 ) -> Path:
-    """Pack `model` into `store` and return the new version's folder.
+    """Pack `model` into `store`, and return the folder of the new version.
 
     Args:
         model: a Functional or Sequential classifier of images `[H, W, 1 or 3]`.
-        classes: their names, in the order of the model's outputs; for a lone unit the negative class first.
+        classes: the class names, in the order of the model's outputs; for a single unit, the negative class first.
         name: the model's name in the store.
-        store: the model store's folder.
-        layer: the feature layer; default: the last one that all paths go through and that has the last convolution's
-            grid.
-        version: default: one above the highest.
-        preprocessing: what is done to pixels 0..255 before they enter the model.
-        fit: how images are brought to the input's shape: `squash`, `crop` or `pad`.
-        resize: how their pixels are resampled: `antialias`, `bilinear` or `nearest`.
-        expects: what the header of a DICOM image for this model says; default: anything.
-        size: (height, width) of the input, for a model that leaves it open.
-        outputs: what the model's outputs are, where that can't be told from the model.
-        thresholds: the probabilities from which on the classes of a multi-label model hold: one for each, or one for
-            all; default: 0.5.
-        loss: what the model was compiled with, if it isn't any more.
-        warn: is given each reason to think again about an option.
+        store: the folder of the model store.
+        layer: the feature layer; default: the last layer on all paths to the logits that has the grid of the last
+            convolution.
+        version: the version number; default: one above the highest.
+        preprocessing: the conversion of pixels 0..255 to the input of the model.
+        fit: how images are fitted to the shape of the input: `squash`, `crop` or `pad`.
+        resize: how pixels are resampled: `antialias`, `bilinear` or `nearest`.
+        expects: the expected values of a DICOM header; default: any.
+        size: (height, width) of the input, for a model without a fixed size.
+        outputs: the meaning of the model's outputs, if it can't be inferred from the model.
+        thresholds: the probabilities from which the classes of a multi-label model are positive: one per class, or
+            one for all; default: 0.5.
+        loss: the loss that the model was compiled with, if the model does not have it.
+        warn: called with each warning about an option.
 
     Raises:
-        ExportError: the model can't be packed, or its export doesn't reproduce it.
-        ArtifactError: the name or version can't be used.
+        ExportError: if the model can't be packed, or if the export does not reproduce its predictions.
+        ArtifactError: if the name or the version can't be used.
     """
     found = analyse_model(
         model,
@@ -94,10 +94,10 @@ def export(
 
 
 def _for_each(classes: tuple[str, ...], thresholds: tuple[float, ...] | None) -> tuple[float, ...]:
-    """One threshold for each class."""
+    """Return one threshold per class."""
     given = thresholds or (DEFAULT_THRESHOLD,)
     if len(given) == 1:
         given *= len(classes)
     if len(given) != len(classes) or not all(0 <= threshold <= 1 for threshold in given):
-        raise ExportError(f"--thresholds takes one number, or {len(classes)}, of 0..1; got {len(given)}")
+        raise ExportError(f"--thresholds takes one number, or {len(classes)}, in 0..1; got {len(given)}")
     return given

@@ -1,4 +1,4 @@
-"""A Keras model, understood: what it answers, how it ends, where it can be explained, and its two parts."""
+"""Analysis of a Keras classifier: its outputs, its feature layer, and its split into a trunk and a head."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from scripts.exporting.preprocessing import Preprocessing, check_channels
 from scripts.exporting.scaling import scaling_warnings
 from scripts.exporting.split_model import SplitModel, split_graph
 
-# How many of the last places of a half-precision number answers may differ by, and how often the rounding that a model
-# shows on the probes; but never more than the last figure.
+# The tolerance for half precision: the number of units in the last place, or the multiple of the rounding error that
+# the probes show, whichever is larger; but at most the last number.
 _PLACES, _MARGIN, _MOST = 4, 3.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAnalysis:
-    """A classifier in two parts and what is known of it.
+    """The result of an analysis: the split classifier, and its properties.
 
-    `reference` maps uint8 images `[B, H, W, C]` to the probabilities `[B, classes]` that the model itself gives, and
-    `tolerance` is how precise they are; `region` is the part of the input that the features cover, None for all of it;
-    `warnings` are for whoever exports it.
+    `reference` maps uint8 images `[B, H, W, C]` to the probabilities `[B, classes]` of the original model, and
+    `tolerance` is their precision. `region` is the part of the input that the features cover, None for all of it.
+    `warnings` are messages for the user.
     """
 
     split: SplitModel
@@ -52,19 +52,20 @@ def analyse_model(
     several: bool = False,
     loss: CompiledLoss | None = None,
 ) -> ModelAnalysis:
-    """Take `model` apart at `layer`, a name or, where names repeat, a path such as `backbone/block5_conv3`.
+    """Analyse `model` and split it at `layer`.
 
     Args:
         model: a Functional or Sequential classifier of images `[H, W, 1 or 3]`.
-        layer: the feature layer; default: as `FeatureLayers.default` says.
-        preprocessing: what is done to pixels 0..255 before they enter the model.
-        size: (height, width) of the images, for a model that leaves it open.
-        outputs: what the model's outputs are, where that can't be told from the model.
-        several: whether several classes can hold at once.
-        loss: what the model was compiled with, if it isn't any more.
+        layer: the name of the feature layer or, if names repeat, its path, such as `backbone/block5_conv3`; default:
+            that of `FeatureLayers.default`.
+        preprocessing: the conversion of pixels 0..255 to the input of the model.
+        size: (height, width) of the images, for a model without a fixed size.
+        outputs: the meaning of the model's outputs, if it can't be inferred from the model.
+        several: whether an image can belong to several classes.
+        loss: the loss that the model was compiled with, if the model does not have it.
 
     Raises:
-        ExportError: the model can't be taken apart, or its outputs are no classifier's; the message says why.
+        ExportError: if the model can't be split, or if its outputs are not those of a classifier.
     """
     graph = flatten(model, size)
     check_channels(preprocessing, graph.image_shape[-1])
@@ -78,7 +79,9 @@ def analyse_model(
     placement = place(logits.graph, candidate.value, name)
     warnings = scaling_warnings(graph, preprocessing, answers, own_answers(model, "rescale"), images)
     if not layers.is_passed_by_all(candidate.value):
-        warnings.append(f"other paths lead around layer {name!r}: its maps show its own part in the logits only")
+        warnings.append(
+            f"other paths lead around layer {name!r}: its maps show only its own contribution to the logits"
+        )
 
     def reference(images: UInt8Array) -> Float32Array:
         return ending.probabilities(own(images))
@@ -94,9 +97,9 @@ def analyse_model(
 
 
 def _tolerance(model: keras.Model, ending: Ending, own: OwnAnswers, images: UInt8Array, answers: np.ndarray) -> float:
-    """How far apart two right answers may be: the rounding of a model in half precision, against itself in single.
+    """Return the tolerance of probabilities, measured as the difference between half and single precision.
 
-    The head is computed in single precision, so that the packed model lies between the two.
+    The packed model lies between the two, because its head computes in single precision.
     """
     kinds = {layer.compute_dtype for layer in inner_layers(model)}.intersection(HALF_PRECISION)
     if not kinds:

@@ -1,4 +1,4 @@
-"""Model files: what kind a file is, and the Keras model in it."""
+"""Reading of Keras models from files, whose kind is recognised by their content."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from scripts.exporting.legacy.weights import load_named_weights, load_numbered_w
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
-# What lies at which byte of other kinds of file.
+# Magic bytes of other formats, with their offsets.
 _FOREIGN = {
     "a TensorFlow Lite model": (4, b"TFL3"),
-    "a pickle, such as PyTorch writes": (0, b"\x80"),
+    "a pickle, such as a PyTorch file": (0, b"\x80"),
     "a NumPy array": (0, b"\x93NUMPY"),
-    "a web page, perhaps the error message of a download,": (0, b"<"),
+    "a web page, perhaps the error message of a download": (0, b"<"),
 }
-_SAVE = "save the model with the Keras that made it, as model.save('model.keras')"
+_SAVE = "save the model with model.save('model.keras') in the Keras version that built it"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A model as it was read, and the loss that it was compiled with, where the file says."""
+    """A model, and the loss that it was compiled with, if the file contains it."""
 
     model: keras.Model
     loss: CompiledLoss | None = None
@@ -44,7 +44,7 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What the user vouches for: the Python file `custom` with layers of their own, and code inside of the model."""
+    """Code that the user trusts: the Python file `custom` with custom layers, and the code of Lambda layers."""
 
     custom: Path | None = None
     unsafe_lambda: bool = False
@@ -54,10 +54,10 @@ SAFE = Trust()
 
 
 def read_model(path: Path, *, architecture: Path | None = None, trust: Trust = SAFE) -> ModelFile:
-    """Read a model of Keras 2 or 3: `.keras`, HDF5 under whatever name, or weights and their `architecture`.
+    """Read a model of Keras 2 or 3: a `.keras` or HDF5 file of any name, or weights and their `architecture`.
 
     Raises:
-        ExportError: there is no such file, it is something else, or it can't be read; the message says what to do.
+        ExportError: if there is no such file, or if it can't be read; the message says what to do.
     """
     if trust.unsafe_lambda:
         let_lambdas_use_tensorflow()
@@ -77,19 +77,21 @@ def read_model(path: Path, *, architecture: Path | None = None, trust: Trust = S
 
 def _folder(path: Path) -> str:
     if (path / "saved_model.pb").is_file():
-        return f"{path} is a SavedModel folder: a graph without layers, which can't be taken apart; {_SAVE}"
+        return f"{path} is a SavedModel folder: a graph without layers, which can't be split; {_SAVE}"
     if (path / _CONFIG).is_file():
-        return f"{path} is an unpacked .keras file: pack its files into a zip archive named model.keras"
+        return f"{path} is an extracted .keras file: pack its files into a zip archive named model.keras"
     return f"{path} is a folder; a .keras or .h5 file is needed"
 
 
 def _other(path: Path, head: bytes) -> str:
     if head.lstrip()[:1] in (b"{", b"["):
-        return f"{path} is JSON: an architecture without weights; give the weights' file, and this as --architecture"
+        return (
+            f"{path} is an architecture without weights; pass the file of the weights, and this one as --architecture"
+        )
     kind = next((name for name, (at, magic) in _FOREIGN.items() if head[at:].startswith(magic)), None)
     if kind is None and path.suffix in (".index", ".data-00000-of-00001"):
         kind = "a TensorFlow checkpoint"
-    return f"{path} is {kind or 'no Keras file'}, which can't be read; {_SAVE}"
+    return f"{path} is {kind}, which can't be read; {_SAVE}" if kind else f"{path} is not a Keras file; {_SAVE}"
 
 
 def _read_archive(path: Path, objects: dict[str, Any], trust: Trust) -> ModelFile:
@@ -98,12 +100,12 @@ def _read_archive(path: Path, objects: dict[str, Any], trust: Trust) -> ModelFil
             names = set(archive.namelist())
             if _CONFIG not in names or _WEIGHTS not in names:
                 raise ExportError(
-                    f"{path} is a zip archive, but no .keras file: it lacks {_CONFIG} or {_WEIGHTS}; {_SAVE}"
+                    f"{path} is a zip archive, but not a .keras file: it lacks {_CONFIG} or {_WEIGHTS}; {_SAVE}"
                 )
             config = json.loads(archive.read(_CONFIG))
             version = str(json.loads(archive.read("metadata.json")).get("keras_version", ""))
     except (zipfile.BadZipFile, json.JSONDecodeError, KeyError) as error:
-        raise ExportError(f"{path} is damaged: {error}; download or save it once more") from error
+        raise ExportError(f"{path} is damaged: {error}; download or save it again") from error
     check_custom_objects(config, objects, unsafe_lambda=trust.unsafe_lambda)
     loss = loss_of_config(config.get("compile_config"))
     if version.startswith(("1.", "2.")):
@@ -127,7 +129,7 @@ def _unpacked(path: Path, name: str) -> Iterator[Path]:
 
 
 def _copy_with(path: Path, copy: Path, config: dict[str, Any]) -> None:
-    """A copy of a .keras file in which the configuration is `config`."""
+    """Copy a .keras file, with `config` in place of its configuration."""
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(copy, "w") as target:
         for item in source.infolist():
             if item.filename == _CONFIG:
@@ -160,18 +162,18 @@ def _read_hdf5(path: Path, architecture: Path | None, objects: dict[str, Any], t
 def _with_weights(
     path: Path, file: h5py.File, architecture: Path | None, objects: dict[str, Any], trust: Trust
 ) -> keras.Model:
-    """The model of `architecture` with the weights of `file`."""
+    """Build the model of `architecture` with the weights of `file`."""
     if "layer_names" not in file.attrs and not {"layers", "_layer_checkpoint_dependencies", "vars"} & set(file):
-        raise ExportError(f"{path} is an HDF5 file, but holds no Keras model and no weights; {_SAVE}")
+        raise ExportError(f"{path} is an HDF5 file, but contains neither a Keras model nor weights; {_SAVE}")
     if architecture is None:
         raise ExportError(
-            f"{path} holds weights without a model: give the architecture that model.to_json() wrote, with "
+            f"{path} contains weights without a model: pass the output of model.to_json() with "
             "--architecture model.json, or save the whole model"
         )
     try:
         config = json.loads(architecture.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ExportError(f"{architecture} holds no architecture as model.to_json() writes it: {error}") from error
+        raise ExportError(f"{architecture} does not contain the output of model.to_json(): {error}") from error
     check_custom_objects(config, objects, unsafe_lambda=trust.unsafe_lambda)
     old = (
         not str(config.get("keras_version", "" if "module" in config else "2")).startswith("3")
@@ -186,7 +188,7 @@ def _with_weights(
         try:
             model.load_weights(copy)
         except (ValueError, KeyError) as error:
-            raise ExportError(f"the weights of {path} do not fit {architecture}: {error}") from error
+            raise ExportError(f"the weights of {path} do not match {architecture}: {error}") from error
     return model
 
 

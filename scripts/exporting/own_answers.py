@@ -1,4 +1,4 @@
-"""What a Keras model itself answers: the reference that an export is proven by."""
+"""Outputs of the original Keras model, with which an export is compared."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ _BATCH = 4
 
 
 def own_answers(model: keras.Model, preprocessing: Preprocessing) -> OwnAnswers:
-    """A function from images uint8 `[B, H, W, C]` to the only output of `model`, `[B, ...]`, as the model gives it.
-
-    Nothing of the output is interpreted here.
-    """
+    """Return a function from uint8 images `[B, H, W, C]` to the unchanged output of `model`, `[B, ...]`."""
 
     def answers(images: UInt8Array) -> np.ndarray:
         batches = (images[at : at + _BATCH] for at in range(0, len(images), _BATCH))
@@ -31,7 +28,7 @@ def own_answers(model: keras.Model, preprocessing: Preprocessing) -> OwnAnswers:
 
 
 def _called(model: keras.Model, values: Any) -> np.ndarray:
-    """The model's answer to `values`, which are packed as the model takes them: alone, in a list or in a dict."""
+    """Call the model with `values`, as a tensor, a list or a dict, depending on the structure of its input."""
     alone = isinstance(model, keras.Sequential)
     given = values if alone else keras.tree.pack_sequence_as(model.input, [values])
     output = keras.tree.flatten(model(given, training=False))[0]
@@ -39,7 +36,7 @@ def _called(model: keras.Model, values: Any) -> np.ndarray:
 
 
 def probes(shape: tuple[int, int, int]) -> UInt8Array:
-    """Images that differ as much as images can: pictures of shapes, noise, even and dark ones, `[N, H, W, C]`."""
+    """Return a variety of test images `[N, H, W, C]`: pictures of shapes, noise, dark and uniform ones."""
     noise = np.random.default_rng(1).integers(0, 256, (3, *shape), np.uint8)
     noise[0] //= 4
     even = np.stack([np.full(shape, level, np.uint8) for level in (0, 128, 255)])

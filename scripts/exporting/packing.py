@@ -1,4 +1,4 @@
-"""Write a classifier as an artefact: a SavedModel that explains itself, and the manifest that says what it means."""
+"""Packing of a classifier as an artefact: a SavedModel with signatures for explanations, and a manifest."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ Evaluator = Callable[[Path], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """All that an artefact is made of.
+    """The contents of an artefact.
 
-    A `multi_label` model has a sigmoid for each class, and `thresholds`, in the order of `classes`, from which on each
-    holds. `region` is the part of the input that the features cover; None is all of it. `reference` maps uint8 images
-    `[B, H, W, C]` to the probabilities `[B, classes]` that the SavedModel must reproduce. A trunk with a second output
-    gives the novelty score `[B]` there, and `novelty` says what it is; both or none. On `training_images`, uint8
-    `[N, H, W, C]`, the thresholds for warnings are measured; they are not kept. `evaluator` is given the finished entry
-    before it is published, may add a report to it, and returns the manifest's `metrics`. `tolerance` is how far the
-    SavedModel's probabilities may be from the reference's.
+    A `multi_label` model has a sigmoid per class, and `thresholds`, in the order of `classes`, from which a class is
+    positive. `region` is the part of the input that the features cover, None for all of it. `reference` maps uint8
+    images `[B, H, W, C]` to the probabilities `[B, classes]` that the SavedModel must reproduce up to `tolerance`. If
+    the trunk has a novelty score `[B]` as its second output, `novelty` describes it; otherwise it is None. The
+    thresholds of warnings are measured on `training_images`, uint8 `[N, H, W, C]`, which are not stored. `evaluator` is
+    called with the finished entry before it is published; it may add a report, and returns the `metrics` of the
+    manifest.
     """
 
     name: str
@@ -71,9 +71,8 @@ class Package:
 class Explainer:
     """The three signatures of the artefact contract over one trunk and one head.
 
-    The gradient is taken here, at the features, when the graph is traced: a reloaded SavedModel can't be
-    differentiated reliably, and needn't be. Only the head is under the tape, so that explaining costs its backward
-    pass and nothing more.
+    The gradient at the features is part of the traced graph, because a reloaded SavedModel can't be differentiated
+    reliably. The tape records only the head, so an explanation costs one backward pass through the head.
     """
 
     def __init__(self, package: Package) -> None:
@@ -82,16 +81,16 @@ class Explainer:
 
     def save(self, entry: Path) -> None:
         """Write the SavedModel into the folder `entry`."""
-        # A bare module that owns the variables: one that owned the Keras models would save every weight twice.
+        # A plain module owns the variables. A module that owned the Keras models would save every weight twice.
         root = tf.Module()
         root.model_variables = [v.value for part in (self._trunk, self._head) for v in part.variables]
         try:
             tf.saved_model.save(root, str(entry), signatures=self.signatures())
-        except AssertionError as error:  # how TensorFlow says that a graph holds state which nothing owns
-            raise ExportError("the model holds state that is no weight, such as random numbers at inference") from error
+        except AssertionError as error:  # TensorFlow's error for state that no object owns
+            raise ExportError("the model has state other than weights, such as random numbers at inference") from error
 
     def signatures(self) -> dict[str, Any]:
-        """The traced functions by signature name."""
+        """Return the traced functions by signature name."""
         height, width, channels = self._trunk.input_shape[1:]
         images = tf.TensorSpec([None, height, width, channels], tf.uint8, name="images")
         targets = tf.TensorSpec([None, None, len(self._package.classes)], tf.float32, name="targets")
@@ -120,7 +119,7 @@ class Explainer:
 
     def explain(self, images: Any, class_index: Any) -> dict[str, Any]:
         features, around, _ = self._features(images)
-        # tf.one_hot of -1 is all zeros, which asks for the predicted class.
+        # tf.one_hot of -1 is all zeros, which selects the predicted class.
         targets = tf.one_hot(class_index, len(self._package.classes))[:, None]
         logits, gradients, resolved = self._differentiate(features, around, targets)
         weights = tf.reduce_mean(gradients[:, 0], axis=[1, 2])  # [B, K]
@@ -133,7 +132,7 @@ class Explainer:
         }
 
     def _features(self, images: Any) -> tuple[Any, list[Any], Any]:
-        """Features `[B, h, w, K]`, what paths around their layer carry, and novelty `[B]`."""
+        """Return the features `[B, h, w, K]`, the values of paths around their layer, and the novelty `[B]`."""
         outputs = self._trunk(preprocess(images, self._package.preprocessing), training=False)
         features, *around = outputs if isinstance(outputs, (list, tuple)) else [outputs]
         novelty = tf.zeros(tf.shape(images)[:1]) if self._package.novelty is None else around.pop(0)
@@ -147,10 +146,10 @@ class Explainer:
         return tf.nn.sigmoid(scores) if self._package.task == "multi_label" else tf.nn.softmax(scores)
 
     def _differentiate(self, features: Any, around: list[Any], targets: Any) -> tuple[Any, Any, Any]:
-        """Logits `[B, classes]`, gradients `[B, T, h, w, K]` of each target's score, and the targets resolved.
+        """Return logits `[B, classes]`, gradients `[B, T, h, w, K]` of each target's score, and the resolved targets.
 
-        The head runs once, on features repeated for the T targets, so that one gradient answers them all. The targets
-        of a row depend on its logits where the predicted class is asked for; they are constants to the gradient.
+        The head runs once, on features repeated for the T targets, so that one gradient covers all of them. A target
+        of zeros is resolved to the predicted class. It depends on the logits, but is a constant for the gradient.
         """
         count, classes = tf.shape(targets)[1], targets.shape[-1]
         grid = features.shape[1:]
@@ -170,12 +169,12 @@ class Explainer:
 def pack(package: Package, store: Path, version: int | None = None) -> Path:
     """Write `package` into `store` as a new version, and return its folder.
 
-    Before anything is published, the written SavedModel is loaded again, its predictions are compared with the
-    model's, and golden cases and a sanity check are recorded.
+    Before it publishes anything, the function loads the SavedModel again, compares its predictions with those of the
+    model, and records golden cases and a sanity check.
 
     Raises:
-        ExportError: they differ by more than `TOLERANCE`, or the classes don't fit the logits.
-        ArtifactError: the name or the version can't be used.
+        ExportError: if the predictions differ by more than the tolerance, or if the classes do not match the logits.
+        ArtifactError: if the name or the version can't be used.
     """
     _check_package(package)
     height, width, channels = package.parts.trunk.input_shape[1:]
@@ -222,12 +221,12 @@ def _check_package(package: Package) -> None:
     if len(set(package.classes)) != logits or not all(package.classes):
         raise ExportError(f"class names must be distinct and not empty: {', '.join(package.classes)}")
     if package.thresholds is not None and package.task != "multi_label":
-        raise ExportError("--thresholds are for classes that can hold at once; this model's exclude one another")
+        raise ExportError("--thresholds applies only to multi-label models; this model assigns exactly one class")
 
 
 def _prove(package: Package, entry: Path, shape: tuple[int, int, int]) -> None:
     images = np.random.default_rng(0).integers(0, 256, (4, *shape), np.uint8)
-    images[0] //= 4  # a dark one, and one without texture
+    images[0] //= 4  # a dark image, and one without texture
     images[1] = 128
     served = tf.saved_model.load(str(entry))
     actual = served.signatures["serving_default"](images=tf.constant(images))["probabilities"].numpy()
@@ -235,6 +234,6 @@ def _prove(package: Package, entry: Path, shape: tuple[int, int, int]) -> None:
     worst = float(np.abs(actual - expected).max())
     if not worst <= package.tolerance:
         raise ExportError(
-            f"the exported predictions differ from the model's by {worst:.2g}, more than {package.tolerance:g}: "
-            "nothing written"
+            f"the predictions of the export differ from the model's by {worst:.2g}, more than {package.tolerance:g}: "
+            "nothing was written"
         )

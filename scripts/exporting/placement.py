@@ -1,4 +1,4 @@
-"""Where in the image a layer's features lie, found out by experiment: mark a part of the input, see what answers."""
+"""The position of a layer's features in the image, measured by their response to changes of parts of the input."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from app.imaging.geometry import Box
 from scripts.errors import ExportError
 from scripts.exporting.flat_graph import IMAGE, FlatGraph, Step, Value, run_steps
 
-# How many stripes an axis is divided into, at most.
+# The largest number of stripes into which an axis is divided.
 _STRIPES = 48
 _BATCH = 16
-# Edges that are less than this share of a cell away from the image's own are taken for these.
+# Edges within this fraction of a cell of the image's edges are taken to be the same.
 _CELLS = 0.25
-# How far, in cells, answers may lie off a straight line before they are called something else than a picture.
+# The largest distance, in cells, of a response from the straight line that features in image order follow.
 _SCATTER = 1.5
-# Keras layers, and operations, that keep every value where it is, but for the grid's coarseness.
+# Layers and operations of Keras that keep the position of every value, up to the resolution of the grid.
 _IN_PLACE = (
     "Conv2D SeparableConv2D DepthwiseConv2D Conv2DTranspose MaxPooling2D AveragePooling2D UpSampling2D Dense "
     "BatchNormalization LayerNormalization GroupNormalization UnitNormalization RMSNormalization Normalization "
@@ -33,34 +33,34 @@ _IN_PLACE = (
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a layer's output becomes features that lie like the image.
+    """The conversion of a layer's output to features with the orientation of the image.
 
-    `axes` are its axes in the order (batch, rows, columns, channels); `flipped` names those of the features, 1 or 2,
-    that run the other way.
+    `axes` are the axes of the output in the order (batch, rows, columns, channels). `flipped` are the axes of the
+    features, 1 or 2, that are reversed.
     """
 
     axes: tuple[int, int, int, int] = (0, 1, 2, 3)
     flipped: tuple[int, ...] = ()
 
     def features(self, output: Any) -> Any:
-        """The features `[B, h, w, K]` of a layer's `output`."""
+        """Convert the `output` of the layer to features `[B, h, w, K]`."""
         turned = output if self.axes == (0, 1, 2, 3) else tf.transpose(output, self.axes)
         return tf.reverse(turned, self.flipped) if self.flipped else turned
 
     def output(self, features: Any) -> Any:
-        """The layer's output that `features` were made of."""
+        """Convert `features` back to the output of the layer."""
         turned = tf.reverse(features, self.flipped) if self.flipped else features
         inverse = [self.axes.index(axis) for axis in range(4)]
         return turned if self.axes == (0, 1, 2, 3) else tf.transpose(turned, inverse)
 
     def shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The features' shape, for a layer's output of `shape`."""
+        """Return the shape of the features for a layer output of `shape`."""
         return (shape[0], shape[self.axes[1]], shape[self.axes[2]], shape[self.axes[3]])
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The features' layout, and the part of the input that they cover; None for all of it."""
+    """The layout of the features, and the part of the input that they cover; None for all of it."""
 
     layout: Layout
     region: Box | None
@@ -68,9 +68,9 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """On which axis of a value, counted without the batch, an axis of the image is found, and how much it covers.
+    """The axis of a value, counted without the batch, that corresponds to an axis of the image, and its extent.
 
-    `start` and `stop` are shares of the image's side; the axis runs the other way where `start` is the larger.
+    `start` and `stop` are fractions of the image's side. The axis is reversed if `start` is larger than `stop`.
     """
 
     axis: int
@@ -78,19 +78,19 @@ class _Span:
     stop: float = 1.0
 
     def through(self, step: _Span) -> _Span:
-        """This span, carried on by one that says what a value covers of the value before it."""
+        """Return the span of the next value, whose span relative to this value is `step`."""
         extent = self.stop - self.start
         return _Span(step.axis, self.start + step.start * extent, self.start + step.stop * extent)
 
 
 def place(graph: FlatGraph, features: Value, name: str) -> Placement:
-    """Where the value `features`, the output of the layer `name`, lies in the image.
+    """Locate the value `features`, the output of the layer `name`, in the image.
 
-    Layers of Keras that are known to keep values where they are need no experiment. Around all others (crops, padding,
-    flips, operations, own layers) a part of what goes in is changed, and where the change comes out is measured.
+    Known layers of Keras that keep positions need no measurement. For all others (crops, padding, flips, operations,
+    custom layers), the function changes parts of their input and measures where the output changes.
 
     Raises:
-        ExportError: the features do not lie like a picture of the input.
+        ExportError: if the features are not arranged like the image.
     """
     gates = _gates(graph, features)
     images = np.random.default_rng(0).integers(0, 256, (1, *graph.image_shape))
@@ -118,12 +118,12 @@ def place(graph: FlatGraph, features: Value, name: str) -> Placement:
 def _refusal(name: str) -> str:
     return (
         f"the features of layer {name!r} do not lie like the image, so a heatmap can't be placed: choose an earlier "
-        "layer with --layer, or export the model without what turns or shuffles its images"
+        "layer with --layer, or export the model without the layers that rotate or shuffle its images"
     )
 
 
 def _gates(graph: FlatGraph, features: Value) -> list[Value]:
-    """The spatial values that every path from the image to `features` goes through, both included, in order."""
+    """Return the spatial values on all paths from the image to `features`, in order, including both ends."""
     steps = graph.needed_for([features], [IMAGE])
     after = graph.descendants(IMAGE)
     steps = [step for step in steps if not after.isdisjoint(step.targets)]
@@ -131,7 +131,7 @@ def _gates(graph: FlatGraph, features: Value) -> list[Value]:
     found, open_until = [IMAGE], last_read.get(IMAGE, -1)
     for number, step in enumerate(steps):
         spatial = len(step.targets) == 1 and len(graph.shapes.get(step.targets[0], ())) == 4
-        if spatial and open_until <= number:  # nothing made before is read again
+        if spatial and open_until <= number:  # no earlier value is read again
             found.append(step.targets[0])
         open_until = max([open_until, *(last_read.get(target, -1) for target in step.targets)])
     return found if found[-1] == features else [*found, features]
@@ -141,7 +141,7 @@ def _keeps_places(graph: FlatGraph, step: Step) -> bool:
     if step.kind in ("SpectralNormalization", "TimeDistributed"):
         return type(step.operation.layer).__name__ in _IN_PLACE.split()
     if sum((side or 1) > 1 for side in graph.shapes[step.targets[0]][1:]) < 2:
-        return True  # one number for each channel lies nowhere
+        return True  # one number per channel has no position
     if step.kind == "Concatenate":
         return step.operation.axis in (-1, len(graph.shapes[step.targets[0]]) - 1)
     if step.kind == "ZeroPadding2D":
@@ -150,7 +150,7 @@ def _keeps_places(graph: FlatGraph, step: Step) -> bool:
 
 
 def _is_the_next_convolutions(graph: FlatGraph, padding: Step) -> bool:
-    """Whether a padding only replaces that of a convolution or pooling behind it, which has none."""
+    """Return whether `padding` only replaces the padding of the convolutions or poolings that read it."""
     readers = [step for step in graph.steps if padding.targets[0] in step.sources]
     most = max(side for pair in padding.operation.padding for side in pair)
     return bool(readers) and all(
@@ -165,7 +165,7 @@ def _window(operation: Any) -> tuple[int, ...]:
 
 
 class _Stage:
-    """Some steps between two values of which the second is made of the first alone."""
+    """The steps between two values, of which the second depends only on the first."""
 
     def __init__(self, steps: list[Step], before: Value, behind: Value, value: Any) -> None:
         def run(given: Any) -> Any:
@@ -176,7 +176,7 @@ class _Stage:
         self.answer = run(value)  # tracing would take longer than a single call
 
     def span(self, side: int, name: str) -> _Span:
-        """Where the axis `side` of the value before is found in the value behind."""
+        """Measure the span of the second value along the axis `side` of the first value."""
         value = tf.cast(self._value, tf.float32).numpy()[0]
         edges = np.unique(np.linspace(0, value.shape[side], min(_STRIPES, value.shape[side]) + 1).round().astype(int))
         step = 2 * float(value.std()) + 1.0
@@ -188,7 +188,7 @@ class _Stage:
         batches = [marked[at : at + _BATCH] for at in range(0, len(marked), _BATCH)]
         answers = [tf.cast(self._run(tf.cast(batch, self._value.dtype)), tf.float32).numpy() for batch in batches]
         change = np.abs(np.concatenate(answers) - whole).astype(np.float64)  # [stripes, a, b, c]
-        if whole.ndim != 3 or not change.max() > 0:  # what answers nothing has only empty maps, wherever they are
+        if whole.ndim != 3 or not change.max() > 0:  # features without a response only have empty maps
             return _Span(side)
         profiles = {axis: _profile(change, axis) for axis in range(3) if whole.shape[axis] > 1}
         axis = max(profiles, key=lambda one: _spread(profiles[one]))
@@ -196,32 +196,32 @@ class _Stage:
 
 
 def _profile(change: np.ndarray, axis: int) -> np.ndarray:
-    """How much each cell along `axis` answers to each stripe, `[stripes, cells]`, less what every stripe does to it."""
+    """Return the response of each cell along `axis` to each stripe, `[stripes, cells]`, minus its smallest response."""
     others = tuple(other + 1 for other in range(3) if other != axis)
     profile = change.mean(axis=others)
     return profile - profile.min(axis=0)
 
 
 def _spread(profile: np.ndarray) -> float:
-    """How differently the cells answer to the stripes: nothing, where they all look everywhere."""
+    """Return how much the responses of cells differ; 0 if all cells respond to all stripes alike."""
     shares = profile / np.maximum(profile.sum(axis=0), np.finfo(np.float64).tiny)
     return float(np.abs(shares - shares.mean(axis=1, keepdims=True)).sum(axis=0).mean())
 
 
 def _line(profile: np.ndarray, places: np.ndarray, axis: int, name: str) -> _Span:
-    """The straight line through where each cell looks: what the axis covers.
+    """Fit a straight line to the positions that the cells respond to, and return the span of the axis.
 
     Raises:
-        ExportError: there is no such line.
+        ExportError: if the positions do not follow a line.
     """
     strength = profile.sum(axis=0)
     seeing = np.flatnonzero(strength > 0.02 * strength.max())
     if len(seeing) < 2:
         return _Span(axis)
-    weights = profile[:, seeing] ** 2  # the middle of what a cell sees counts more than its rim
+    weights = profile[:, seeing] ** 2  # emphasise the centre of each receptive field
     looks = (weights * places[:, None]).sum(axis=0) / weights.sum(axis=0)
     cells = (seeing + 0.5) / profile.shape[1]
-    # Cells at the rim see only half of what they would: the line is drawn through the inner ones, where there are some.
+    # The image cuts off the receptive fields of cells at the rim, so inner cells define the line if there are enough.
     inner = slice(1, -1) if len(seeing) > 4 else slice(None)
     x, y = cells[inner], looks[inner]
     slope = float(np.median([(y[j] - y[i]) / (x[j] - x[i]) for i in range(len(x)) for j in range(i + 1, len(x))]))

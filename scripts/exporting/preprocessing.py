@@ -1,4 +1,4 @@
-"""What is done to pixels before they enter a network, inside the artefact."""
+"""Conversion of pixels to the input of a network, inside the artefact."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TORCH_MEAN, _TORCH_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, slots=True)
 class Standardised:
-    """(pixel - mean) / deviation, for each channel in 0..255."""
+    """(pixel - mean) / deviation, per channel, in units of pixels 0..255."""
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
@@ -28,10 +28,10 @@ Preprocessing = Mode | Standardised
 
 
 def preprocess(images: Any, mode: Preprocessing) -> Any:
-    """Images uint8 `[B, H, W, C]` to what the network was trained on, float32.
+    """Convert uint8 images `[B, H, W, C]` to the float32 values that the network was trained on.
 
-    `tf`, `caffe` and `torch` are those of `keras.applications`: to -1..1, BGR minus the ImageNet mean, and to 0..1
-    standardised by ImageNet's mean and deviation. `rescale` scales to 0..1, `bgr` reverses the channels.
+    `tf`, `caffe` and `torch` are the modes of `keras.applications`: -1..1; BGR minus the ImageNet mean; and 0..1
+    standardised by ImageNet's mean and deviation. `rescale` scales to 0..1, and `bgr` reverses the channels.
     """
     values = tf.cast(images, tf.float32)
     if isinstance(mode, Standardised):
@@ -50,10 +50,10 @@ _MODES: dict[Mode, Callable[[Any], Any]] = {
 
 
 def parse(text: str) -> Preprocessing:
-    """What `--preprocessing` says: a mode, or `MEAN/DEVIATION` such as `123.7,116.3,103.5/58.4,57.1,57.4`.
+    """Parse `--preprocessing`: a mode, or `MEAN/DEVIATION` such as `123.7,116.3,103.5/58.4,57.1,57.4`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: if it is neither.
     """
     for mode in PREPROCESSINGS:
         if text == mode:
@@ -62,7 +62,7 @@ def parse(text: str) -> Preprocessing:
     mean = tuple(float(part) for part in means.split(","))
     deviation = tuple(float(part) for part in deviations.split(","))
     if len(mean) != len(deviation) or 0 in deviation:
-        raise ValueError("a mean and a deviation other than 0 for each channel are needed")
+        raise ValueError("each channel needs a mean and a deviation other than 0")
     return Standardised(mean, deviation)
 
 

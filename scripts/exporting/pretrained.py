@@ -46,7 +46,7 @@ SOURCES: dict[str, Source] = {
     **_sources("tf", "MobileNet", "MobileNetV2", "InceptionV3", "InceptionResNetV2", "Xception"),
     **_sources("tf", "ResNet50V2", "ResNet101V2", "ResNet152V2", "NASNetMobile", "NASNetLarge"),
     **_sources("torch", "DenseNet121", "DenseNet169", "DenseNet201"),
-    # These networks normalise in a layer of their own.
+    # These networks contain layers that normalise the pixels.
     **_sources("none", *(f"EfficientNetB{number}" for number in range(8))),
     **_sources("none", *(f"EfficientNetV2{size}" for size in ("B0", "B1", "B2", "B3", "S", "M", "L"))),
     **_sources("none", "MobileNetV3Small", "MobileNetV3Large"),
@@ -80,9 +80,9 @@ def publish(name: str, store: Path, weights: str = "imagenet") -> Path:
             of `efficientnet-lite0` always come from its package.
 
     Raises:
-        WeightsError: the weights are not available.
-        ExportError: the network can't be packed, or the export does not reproduce its predictions.
-        ArtifactError: the version can't be used.
+        WeightsError: if the weights are not available.
+        ExportError: if the network can't be packed, or if the export does not reproduce its predictions.
+        ArtifactError: if the version can't be used.
     """
     preprocessing: Preprocessing
     if name == LITE0:
@@ -131,7 +131,7 @@ def download(build: Callable[[], Any], function: str) -> Any:
     """Return what `build` returns, for which Keras downloads the weights of `function`.
 
     Raises:
-        WeightsError: the download failed; the message says what to do.
+        WeightsError: if the download failed; the message says what to do.
     """
     try:
         return build()

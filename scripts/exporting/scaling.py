@@ -1,4 +1,4 @@
-"""Does a model get its pixels in the range that it was trained with? Reasons to think again, which refuse nothing."""
+"""Warnings about models that seem to get pixels in a different range than in their training."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from scripts.exporting.own_answers import OwnAnswers
 from scripts.exporting.preprocessing import Preprocessing
 
 _SCALING = ("Rescaling", "Normalization", "TrueDivide", "Divide")
-# Answers that differ by less are the same; by more than the second figure, they aren't.
+# Probabilities that differ by less than the first number are equal; those that differ by more than the second are not.
 _SAME, _OTHER = 0.01, 0.05
 
 
 def scaling_warnings(
     graph: FlatGraph, preprocessing: Preprocessing, answers: Float32Array, rescaled: OwnAnswers, probes: UInt8Array
 ) -> list[str]:
-    """What speaks against the chosen preprocessing.
+    """Return warnings about the chosen preprocessing.
 
     Args:
         graph: the model.
-        preprocessing: what was chosen.
-        answers: the model's own outputs for `probes`, so preprocessed, `[N, ...]`.
-        rescaled: what the model answers where pixels are brought to 0..1.
-        probes: images that differ.
+        preprocessing: the chosen preprocessing.
+        answers: the outputs of the original model for `probes` with this preprocessing, `[N, ...]`.
+        rescaled: the outputs of the model for pixels scaled to 0..1.
+        probes: a variety of test images.
     """
     found = []
     own = [step.path for step in _before_the_first_kernel(graph) if step.kind in _SCALING]
     if own and preprocessing not in ("none", "bgr"):
         found.append(
-            f"the model scales its input itself, in {own[0]!r}, and --preprocessing scales it once more: think about "
-            "--preprocessing none"
+            f"layer {own[0]!r} already scales the input of the model, and --preprocessing scales it again; "
+            "consider --preprocessing none"
         )
-    varied = probes.reshape(len(probes), -1).std(axis=-1) > 0  # black is black in any range
+    varied = probes.reshape(len(probes), -1).std(axis=-1) > 0  # black is the same in any range
     if (
         preprocessing == "none"
         and not own
@@ -41,8 +41,8 @@ def scaling_warnings(
         and _range(rescaled(probes[varied])) > _OTHER
     ):
         found.append(
-            "the model answers the same to every image with pixels 0..255, and not with 0..1: think about "
-            "--preprocessing rescale"
+            "the outputs of the model are the same for all images with pixels 0..255, but differ with 0..1; "
+            "consider --preprocessing rescale"
         )
     return found
 
@@ -57,7 +57,7 @@ def _has_kernel(step: Step) -> bool:
 
 
 def _range(answers: Float32Array) -> float:
-    """The largest difference between the answers, in any unit, after they are brought to 0..1 where they exceed it."""
+    """Return the largest difference between outputs in any unit; outputs beyond 0..1 pass through a sigmoid first."""
     values = np.asarray(answers, np.float64).reshape(len(answers), -1)
     if values.min() < 0 or values.max() > 1:
         values = 0.5 * (1 + np.tanh(values / 2))

@@ -1,4 +1,4 @@
-"""Take a Keras classifier apart at one layer: a trunk (image to features) and a head (features to logits)."""
+"""Splitting of a classifier at one layer into a trunk (image to features) and a head (features to logits)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scripts.exporting.placement import Layout
 
 
 class Network(Protocol):
-    """A part of a classifier: a Keras model, or some of a flattened model's calls."""
+    """A part of a classifier: a Keras model, or a part of a flattened model."""
 
     @property
     def input_shape(self) -> Any: ...
@@ -28,11 +28,11 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SplitModel:
-    """A classifier in two parts, which share the variables of the model that they were taken from.
+    """A classifier in two parts, which share the variables of the original model.
 
-    `trunk` maps images `[B, H, W, C]` to features `[B, h, w, K]`, `head` those to logits `[B, classes]`; `layer` names
-    the layer whose output the features are. Where paths lead around that layer, the trunk's outputs after the features
-    are what they carry, and the head takes a list: the features and these.
+    `trunk` maps images `[B, H, W, C]` to features `[B, h, w, K]`, and `head` maps features to logits `[B, classes]`.
+    `layer` names the layer that computes the features. If paths lead around that layer, the trunk returns their values
+    after the features, and the head takes a list of the features and these values.
     """
 
     trunk: Network
@@ -41,9 +41,9 @@ class SplitModel:
 
 
 def split_graph(logits: Logits, ending: Ending, candidate: Candidate, name: str, layout: Layout) -> SplitModel:
-    """Take a flattened model apart at `candidate`, whose output becomes features by `layout`.
+    """Split a flattened model at `candidate`, whose output `layout` converts to features.
 
-    The head computes in single precision: in half precision gradients underflow to zero.
+    The head computes in single precision, because gradients underflow to zero in half precision.
     """
     graph, features = logits.graph, candidate.value
     around = _around(graph, features, logits.at)
@@ -70,7 +70,7 @@ def split_graph(logits: Logits, ending: Ending, candidate: Candidate, name: str,
 
 
 def _around(graph: FlatGraph, features: Value, logits: Value) -> list[Value]:
-    """The values of the image, other than `features`, that are read by what turns features into logits."""
+    """Return the values, other than `features`, that the head reads and that depend on the image."""
     of_features, of_image = graph.descendants(features), graph.descendants(IMAGE)
     head = [step for step in graph.needed_for([logits], [features]) if not of_features.isdisjoint(step.targets)]
     read = [source for step in head for source in step.sources]

@@ -59,7 +59,7 @@ def test_a_multi_label_model_has_independent_sigmoids_and_thresholds(command):
     np.testing.assert_allclose(1 / (1 + np.exp(-evidence["logits"].numpy())), own, atol=1e-5)
 
 
-@pytest.mark.parametrize(("given", "reason"), [("0.1,0.2", "takes one number, or 3"), ("1.5", "of 0..1")])
+@pytest.mark.parametrize(("given", "reason"), [("0.1,0.2", "takes one number, or 3"), ("1.5", "in 0..1")])
 def test_thresholds_that_fit_no_classes_are_refused(given, reason, command):
     """As many as there are classes, or one."""
     status, said, _ = command(models.gap_linear(3, "sigmoid"), "--thresholds", given)
@@ -181,17 +181,17 @@ def test_pixels_that_are_scaled_twice_or_not_at_all_get_a_warning(command):
     """With the flag to think about; the export goes on."""
     status, said, _ = command(models.gap_linear(), "--preprocessing", "tf")
     assert status == 0
-    assert "think about --preprocessing none" in said
+    assert "consider --preprocessing none" in said
     image = keras.Input((16, 16, 3))
     x = layers.Dense(2, "softmax")(layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, activation="relu")(image)))
     model = models.randomised(keras.Model(image, x))
     model.layers[-1].set_weights([np.array([[0.2, -0.2]] * 4), np.zeros(2)])
     _, said, _ = command(model, names="a,b")
-    assert "think about --preprocessing rescale" in said
+    assert "consider --preprocessing rescale" in said
 
 
 FILES = {
-    "m.keras": (b"hello", "no Keras file"),
+    "m.keras": (b"hello", "not a Keras file"),
     "m.json": (b'{"class_name": "Functional"}', "--architecture"),
     "m.tflite": (b"\x20\x00\x00\x00TFL3rest", "TensorFlow Lite"),
     "m.pt": (b"\x80\x02rest", "PyTorch"),
@@ -218,7 +218,7 @@ def test_folders_and_archives_of_something_else(command, tmp_path):
     assert "SavedModel" in command(tmp_path / "saved")[1]
     with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
         archive.writestr("data.pkl", b"")
-    assert "no .keras file" in command(tmp_path / "m.keras")[1]
+    assert "not a .keras file" in command(tmp_path / "m.keras")[1]
 
 
 def test_a_refusal_has_its_trace_where_it_is_asked_for(command, tmp_path):

@@ -1,1 +1,1 @@
-"""Files of Keras 2 and of earlier Keras 3, brought into what the installed Keras reads."""
+"""Conversion of files of Keras 2 and of earlier versions of Keras 3 for the installed Keras."""

@@ -1,4 +1,4 @@
-"""A model's configuration as Keras 2 wrote it, rewritten in the words of Keras 3."""
+"""Conversion of a model configuration from Keras 2 to Keras 3."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _RENAMED = {
     "BatchNormalizationV1": "BatchNormalization",
     "BatchNormalizationV2": "BatchNormalization",
     "SyncBatchNormalization": "BatchNormalization",
-    "FixedDropout": "Dropout",  # of the package efficientnet: a dropout whose noise has a fixed shape
+    "FixedDropout": "Dropout",  # from the package efficientnet: dropout with a fixed noise shape
 }
-# What decides how a network is trained, not what it answers.
+# Settings that affect the training of a network, but not its predictions.
 _TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
 _DROPPED = (
     "rng_type",
@@ -33,14 +33,14 @@ _DROPPED = (
 
 
 def keras_3_config(config: Config) -> Config:
-    """The configuration of a whole model, `{"class_name": ..., "config": ...}`, of Keras 2 as Keras 3 would write it.
+    """Convert the configuration of a model, `{"class_name": ..., "config": ...}`, from Keras 2 to Keras 3.
 
     Raises:
-        ExportError: it holds what has no counterpart in Keras 3; the message names it.
+        ExportError: if a part has no counterpart in Keras 3; the message names it.
     """
     if config.get("class_name") not in _MODELS:
         raise ExportError(
-            f"the file holds a {config.get('class_name')!r}, a model without a layer graph: build it as "
+            f"the file contains a {config.get('class_name')!r}, a model without a layer graph: build it as "
             "keras.Model(image, output), then save it"
         )
     return _model(config)
@@ -76,7 +76,7 @@ def _model(config: Config) -> Config:
 
 
 def _sequential(inner: Any) -> Config:
-    if isinstance(inner, list):  # of Keras before 2.3
+    if isinstance(inner, list):  # from Keras before 2.3
         inner = {"name": "sequential", "layers": inner}
     layers = [_layer(layer) for layer in inner["layers"]]
     first = inner["layers"][0]["config"]
@@ -100,7 +100,7 @@ def _sequential(inner: Any) -> Config:
 
 
 def _layer(layer: Config) -> Config:
-    """One layer, without its calls."""
+    """Convert one layer, without its calls."""
     kind = str(_RENAMED.get(layer["class_name"], layer["class_name"]))
     if kind in _MODELS:
         return _model({**layer, "class_name": kind})
@@ -112,8 +112,8 @@ def _layer(layer: Config) -> Config:
         return _function(settings)
     if kind == "TensorFlowOpLayer":
         raise ExportError(
-            f"layer {settings['name']!r} is a TensorFlow operation as TF 2.0 to 2.3 wrote it, which can't be read: "
-            "load and save the model with TensorFlow 2.15"
+            f"layer {settings['name']!r} is a TensorFlow operation in the format of TensorFlow 2.0 to 2.3, which can't "
+            "be read: load and save the model with TensorFlow 2.15"
         )
     if kind == "Lambda":
         return _lambda(settings)
@@ -123,7 +123,7 @@ def _layer(layer: Config) -> Config:
 
 
 def _known(kind: str, settings: Config) -> Config:
-    """A layer of Keras's own."""
+    """Convert a built-in layer of Keras."""
     if kind == "InputLayer":
         settings = {
             "batch_shape": settings.get("batch_shape") or settings.get("batch_input_shape"),
@@ -150,10 +150,10 @@ def _known(kind: str, settings: Config) -> Config:
 
 
 def _accepted(kind: str, settings: Config) -> Config:
-    """The settings that Keras 3 knows; what it doesn't know is left out only where it says nothing.
+    """Return the settings that Keras 3 supports. Unsupported ones are dropped only if they have no effect.
 
     Raises:
-        ExportError: a setting says something that Keras 3 has no word for.
+        ExportError: if an unsupported setting has an effect.
     """
     known = {"name", "trainable", "dtype"}
     for base in getattr(keras.layers, kind).__mro__:
@@ -167,7 +167,7 @@ def _accepted(kind: str, settings: Config) -> Config:
 
 
 def _policy(dtype: Any) -> Any:
-    """A dtype's name, of an object that says no more."""
+    """Return the name of a dtype policy, if `dtype` is a serialised one."""
     if isinstance(dtype, dict) and isinstance(dtype.get("config"), dict):
         return dtype["config"].get("name", "float32")
     return dtype
@@ -179,7 +179,7 @@ def _function(settings: Config) -> Config:
     if function in ACTIVATIONS:
         return _known("Activation", {"name": name, "activation": ACTIVATIONS[function]})
     if not is_allowed(function):
-        raise ExportError(f"layer {name!r} calls tf.{function}, which is none of the functions that a file may call")
+        raise ExportError(f"layer {name!r} calls tf.{function}, which is not one of the functions that a file may call")
     return {
         "module": "scripts.exporting.legacy.functions",
         "class_name": "TensorFlowFunction",
@@ -203,5 +203,5 @@ def _lambda(settings: Config) -> Config:
 
 
 def _plain(name: str) -> str:
-    """A name without the slashes that Keras 3 does not allow."""
+    """Return a name without slashes, which Keras 3 does not allow."""
     return name.replace("/", "_")

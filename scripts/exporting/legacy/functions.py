@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-# What a file may call: arithmetic, shapes and reductions. Functions with state or effects are not among them.
+# The functions that a file may call: arithmetic, shapes and reductions, without state or side effects.
 _ALLOWED = (
     "__operators__.getitem __operators__.add math.add math.subtract math.multiply math.truediv math.divide "
     "math.maximum math.minimum math.pow math.square math.sqrt math.rsqrt math.abs math.exp math.log math.negative "
@@ -17,7 +17,7 @@ _ALLOWED = (
     "stop_gradient clip_by_value image.resize image.per_image_standardization image.rgb_to_grayscale "
     "image.grayscale_to_rgb image.central_crop image.flip_left_right image.flip_up_down"
 )
-# These are activations, which Keras has layers for.
+# Activations, which become layers of Keras.
 ACTIVATIONS = {
     **{f"{module}.{name}": name for module in ("math", "nn") for name in ("sigmoid", "softmax", "tanh")},
     **{f"nn.{name}": name for name in ("relu", "relu6", "elu", "selu", "silu", "gelu", "swish", "leaky_relu")},
@@ -25,18 +25,18 @@ ACTIVATIONS = {
 
 
 def is_allowed(function: str) -> bool:
-    """Whether a file may call the function of this name."""
+    """Return whether a file may call the function with this name."""
     return function in _ALLOWED.split()
 
 
 @keras.saving.register_keras_serializable("lightbox")
 class TensorFlowFunction(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """A call of the TensorFlow function of the name `function`, one that `is_allowed`."""
+    """A call of a TensorFlow function by its name, which must be allowed (`is_allowed`)."""
 
     def __init__(self, function: str, **options: Any) -> None:
         super().__init__(**options)
         if not is_allowed(function):
-            raise ValueError(f"tf.{function} is none of the functions that a file may call")
+            raise ValueError(f"tf.{function} is not one of the functions that a file may call")
         self.function = function
 
     def get_config(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class TensorFlowFunction(keras.layers.Layer):  # type: ignore[misc]  # Keras has
 
 
 def _slices(spec: Any) -> Any:
-    """What Keras 2 wrote for `x[1:, ..., 0]`, as Python has it."""
+    """Convert the serialised index of an expression like `x[1:, ..., 0]` to Python."""
     if isinstance(spec, dict):
         return slice(spec.get("start"), spec.get("stop"), spec.get("step"))
     if isinstance(spec, (list, tuple)):

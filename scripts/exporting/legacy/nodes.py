@@ -1,4 +1,4 @@
-"""The calls of a Functional model as Keras 2 wrote them, rewritten in the words of Keras 3."""
+"""Conversion of the calls of a Functional model from Keras 2 to Keras 3."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _MODELS = ("Functional", "Model", "Sequential")
 
 
 class Names:
-    """The names of a model's layers, without slashes and still different; and how the calls of each are counted."""
+    """The unique names of a model's layers without slashes, and the numbering of their calls."""
 
     def __init__(self, layers: list[dict[str, Any]]) -> None:
         self._new: dict[str, str] = {}
@@ -19,7 +19,7 @@ class Names:
                 name += "_"
             self._new[layer["name"]] = name
         calls = {layer["name"]: len(layer["inbound_nodes"]) for layer in layers}
-        # Keras 2 counts the calls of a model that has a graph of its own from 1, Keras 3 from 0.
+        # Keras 2 counts the calls of a nested model with its own graph from 1, Keras 3 from 0.
         self._models = {layer["name"] for layer in layers if layer["class_name"] in _MODELS}
         self._functional = {layer["name"] for layer in layers if layer["class_name"] in _MODELS[:2]}
         highest = dict.fromkeys(calls, 0)
@@ -34,22 +34,22 @@ class Names:
         return name in self._new
 
     def call(self, name: str, index: int) -> int:
-        """The number of a call among those of the layer, from 0."""
+        """Return the index of a call of the layer, counted from 0."""
         return index - self._first[name]
 
     def starts_at_one(self, name: str) -> bool:
-        """Whether Keras 3, in the lists of inputs and outputs, counts the calls of the layer from 1."""
+        """Return whether Keras 3 counts the calls of the layer from 1 in the lists of inputs and outputs."""
         return name in self._functional
 
 
 def rewritten_nodes(layer: dict[str, Any], names: Names) -> list[dict[str, Any]]:
-    """The calls of `layer`."""
+    """Convert the calls of `layer`."""
     return [_node(node, names) for node in layer["inbound_nodes"]]
 
 
 def _node(node: Any, names: Names) -> dict[str, Any]:
-    """`[[name, call, tensor, {arguments}], ...]` as `{"args": ..., "kwargs": ...}`."""
-    if isinstance(node, dict):  # as Keras 3 writes it
+    """Convert `[[name, call, tensor, {arguments}], ...]` to `{"args": ..., "kwargs": ...}`."""
+    if isinstance(node, dict):  # the format of Keras 3
         return node
     keywords: dict[str, Any] = {}
 
@@ -92,7 +92,7 @@ def _is_leaf(part: Any, names: Names) -> bool:
 def _tensor(leaf: Any, names: Names) -> dict[str, Any]:
     name, call, tensor = leaf[:3]
     history = [names[name], names.call(name, call), tensor]
-    # The shape is Keras's to find; it reads only the history.
+    # Keras reads only the history, and infers the shape.
     return {
         "class_name": "__keras_tensor__",
         "config": {"shape": [None], "dtype": "float32", "keras_history": history},
@@ -100,7 +100,7 @@ def _tensor(leaf: Any, names: Names) -> dict[str, Any]:
 
 
 def rewritten_reference(reference: Any, names: Names) -> Any:
-    """A model's inputs or outputs, `[[name, call, tensor], ...]`; the only one of a list stands alone."""
+    """Convert a model's inputs or outputs, `[[name, call, tensor], ...]`. A list of one becomes its element."""
     if _is_leaf(reference, names):
         name, call, tensor = reference[:3]
         return [names[name], names.call(name, call) + int(names.starts_at_one(name)), tensor]
@@ -111,7 +111,7 @@ def rewritten_reference(reference: Any, names: Names) -> Any:
 
 
 def _references(part: Any, names: set[str]) -> list[tuple[str, int]]:
-    """Every (name, call) that is read anywhere in `part`."""
+    """Return every (name, call) that `part` refers to, at any depth."""
     if isinstance(part, dict):
         return [found for value in part.values() for found in _references(value, names)]
     if not isinstance(part, (list, tuple)):
@@ -121,10 +121,9 @@ def _references(part: Any, names: set[str]) -> list[tuple[str, int]]:
 
 
 def flattened(config: Any) -> Any:
-    """A configuration of Keras 3 in which a model's only input or output stands alone, not in a list of one.
+    """Replace lists of one input or output in a configuration of Keras 3 by their element.
 
-    So it is for nested models too; where such a model is called with a list of one, or its answer was read out of one,
-    the list goes as well.
+    This includes nested models, and the lists or dicts of one with which they are called.
     """
     if isinstance(config, list):
         return [flattened(value) for value in config]

@@ -98,7 +98,7 @@ class Subclassed(keras.Model):
         (lambda: keras.Sequential([keras.Input((9,)), layers.Dense(2)]), "input has shape"),
     ],
 )
-def test_what_can_not_be_taken_apart_is_refused_with_the_reason(build, reason):
+def test_what_can_not_be_split_is_refused_with_the_reason(build, reason):
     """Before anything is written."""
     with pytest.raises(ExportError, match=reason):
         analyse_model(build())
