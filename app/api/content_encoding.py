@@ -19,8 +19,8 @@ def decode_content(body: bytes, encodings: str, limit: int) -> bytes:
 
     Args:
         body: the body as it was received.
-        encodings: the header's value, the encodings in the order in which they were applied.
-        limit: the number of bytes that the result, and every step on the way, may have.
+        encodings: the value of the header, which lists the encodings in the order in which they were applied.
+        limit: the largest number of bytes of the result, and of every intermediate step.
 
     Raises:
         UnsupportedEncodingError: if an encoding is not one of `ENCODINGS`.
@@ -66,7 +66,7 @@ def _gzip(body: bytes, limit: int) -> bytes:
 
 
 def _deflate(body: bytes, limit: int) -> bytes:
-    # The standard means the zlib format; some clients send the bare stream (RFC 9110, section 8.4.1.2).
+    # The standard specifies the zlib format, but some clients send a raw stream (RFC 9110, section 8.4.1.2).
     is_zlib = len(body) >= 2 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
     return _inflate(body, limit, _ZLIB if is_zlib else _RAW)
 

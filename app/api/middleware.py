@@ -27,7 +27,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
 
 
 class RequestTarget:
-    """Brings the forms of a request that mean the same into one, so that every route handles them all.
+    """Normalises equivalent forms of a request, so that every route handles all of them.
 
     - `HEAD` is `GET` without a body (RFC 9110, section 9.3.2).
     - A target in absolute form is its path and query (RFC 9112, section 3.2.2).
@@ -54,7 +54,7 @@ class RequestTarget:
         head = scope["method"] == "HEAD"
         inner = {**scope, "path": path, "method": "GET" if head else scope["method"]}
         if self._root_path:
-            inner["root_path"] = self._root_path  # Starlette finds routes with it and without
+            inner["root_path"] = self._root_path  # Starlette finds routes with and without it
         try:
             await self._app(inner, receive, _without_body(send) if head else send)
         finally:

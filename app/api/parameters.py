@@ -1,4 +1,4 @@
-"""Parameters of a request, which may be in its query, in its form or in its JSON body."""
+"""Parameters of a request, from its query, its form or its JSON body."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def parameter_names(schema: type[BaseModel]) -> tuple[str, ...]:
 
 
 def parse_parameters(schema: type[P], given: Iterable[tuple[str, object]]) -> P:
-    """Validate the parameters of a request, wherever in the request they were given.
+    """Validate the parameters of a request, from any part of it.
 
     A JSON null is the same as no parameter.
 
     Args:
         schema: the model of the parameters.
-        given: name and value of each parameter: text from a query or a form, any JSON value from a JSON body.
+        given: the name and the value of each parameter: text from a query or a form, or any JSON value.
 
     Raises:
-        UnknownNameError: if there is no parameter of a name; the message lists the valid ones.
+        UnknownNameError: if there is no parameter with a name; the message lists the valid ones.
         QuestionError: if a parameter is given twice, because one of the values would be ignored.
         RequestValidationError: if a value is not valid.
     """

@@ -15,8 +15,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-# The server closes a connection that has not sent a complete request head by then: holding it open costs its client
-# nothing.
+# The server closes a connection that has not sent a complete request head within this time. Clients could hold it open
+# at no cost.
 HEAD_TIMEOUT_S = 10.0
 # Load balancers keep idle connections for a minute. The server keeps them for longer, or a load balancer would send a
 # request into a connection that is closing; but not once connections use half of the file descriptors of the process.
@@ -24,7 +24,7 @@ KEEP_ALIVE_S = 75
 CROWDED_KEEP_ALIVE_S = 1
 _CROWD = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
-# A client that has closed its side is asked after so long whether it is still there, and looked at this often.
+# The time until the server probes a client that has closed its side, and the interval of the checks that follow.
 _PROBE_AFTER_S = 1.0
 _LOOK_S = 0.25
 _PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -59,7 +59,7 @@ class Server(uvicorn.Server):
 
 
 class HttpProtocol(H11Protocol):
-    """HTTP/1.1 by uvicorn and h11, whose parser is strict; errors in the framing get problem details, too."""
+    """HTTP/1.1 by uvicorn and h11, whose parser is strict; malformed HTTP gets problem details as well."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # same as in uvicorn
         super().connection_made(transport)
@@ -91,7 +91,7 @@ class HttpProtocol(H11Protocol):
             self._abort_if_gone()
 
     def _abort_if_gone(self) -> None:
-        # After the end of its input, the event loop does not watch a connection any more.
+        # After the end of its input, the event loop no longer watches a connection.
         if self.transport.is_closing():
             return
         if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):

@@ -1,4 +1,4 @@
-"""Request bodies: the image, and the parameters beside it, in a multipart form, as raw bytes, or in JSON."""
+"""Request bodies: an image and parameters in a multipart form or in JSON, or an image as raw bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from app.errors import MalformedBodyError, NoImageError
 from app.imaging.headers import EncodedImage, identify, sniff
 
-# Fields of a form, and keys of a JSON body, that hold the image.
+# Fields of a form, and keys of a JSON body, that contain the image.
 _IMAGE_FIELDS = ("file", "image")
 _MAX_PARTS = 32
 _MAX_PARAMETER_BYTES = 64 * 1024
@@ -24,16 +24,16 @@ _MAX_MARKS = 64
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What a request body holds: the image, and the name and value of each parameter beside it."""
+    """The content of a request body: the image, and the name and value of each parameter."""
 
     image: EncodedImage
     parameters: list[tuple[str, object]] = field(default_factory=list)
 
 
 def read_upload(body: bytes, headers: Headers) -> Upload:
-    """Parse the `body` of a request. It takes 70 ms for a large one: call it from a worker.
+    """Parse the `body` of a request. A large body takes 70 ms, so call it from a worker.
 
-    A body that starts with the magic bytes of an image is taken as raw bytes whatever its content type, because
+    A body that starts with the magic bytes of an image is read as raw bytes, whatever its content type, because
     `curl --data-binary` declares every body to be a form.
 
     Raises:
@@ -54,7 +54,7 @@ def read_upload(body: bytes, headers: Headers) -> Upload:
 
 
 class _Pairs(list[tuple[str, object]]):
-    """The members of a JSON object, in order, repeated ones included."""
+    """The members of a JSON object, in order, including repeated ones."""
 
 
 def _from_json(body: bytes) -> Upload:
@@ -73,7 +73,7 @@ def _from_json(body: bytes) -> Upload:
 
 
 def _from_base64(text: str) -> bytes:
-    """Decode base64 (RFC 4648, sections 4 and 5), with or without padding, also as a `data:` URL (RFC 2397)."""
+    """Decode base64 (RFC 4648, sections 4 and 5), with or without padding, or a `data:` URL (RFC 2397)."""
     if text.startswith("data:"):
         declaration, _, text = text.partition(",")
         if not declaration.endswith(";base64"):
@@ -99,7 +99,7 @@ class _Part:
 
     @property
     def name(self) -> str:
-        """The name of its field (RFC 7578, section 4.2); empty where it has none."""
+        """The name of its field (RFC 7578, section 4.2); empty if it has none."""
         return self._options.get(b"name", b"").decode("utf-8", "replace")
 
     @property
@@ -156,7 +156,7 @@ def _from_form(body: bytes, content_type: str) -> Upload:
     if not boundary:
         raise MalformedBodyError("the multipart form can't be parsed: its content type has no boundary")
     delimiter = b"--" + boundary
-    # The parser leaves out a truncated part without a word.
+    # The parser drops a truncated part without an error.
     if delimiter + b"--" not in body:
         raise MalformedBodyError("the multipart form is truncated: its closing boundary is missing")
     if not body.startswith(delimiter):  # a preamble (RFC 2046, section 5.1.1)

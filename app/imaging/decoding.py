@@ -139,7 +139,7 @@ def _deep(
 ) -> Picture:
     """Make a picture from unsigned values with `bits` bits, `[H, W]` or `[H, W, 3]`."""
     pixels = scaled(values, 2**bits - 1)
-    if bits == 16 and 0 < int(values.max()) < 2**12:  # like those of an unscaled radiograph
+    if bits == 16 and 0 < int(values.max()) < 2**12:  # like the pixels of an unscaled radiograph
         warnings = (*warnings, _RANGE_UNUSED)
     elif values.ndim == 2 and values.dtype == np.uint16:
         warnings = (*warnings, *warn_if_lost(values, pixels))
@@ -184,7 +184,7 @@ def to_input(
 
 
 def _resampled(image: Image.Image, size: tuple[int, int], resize: Resize) -> Image.Image:
-    """An image of mode `L` or `RGB` at `size` (width, height)."""
+    """Resample an image of mode `L` or `RGB` to `size` (width, height)."""
     if resize == "antialias":
         return image.resize(size, Image.Resampling.BILINEAR)
     if resize == "nearest":
@@ -200,9 +200,9 @@ def _resampled(image: Image.Image, size: tuple[int, int], resize: Resize) -> Ima
 
 
 def _neighbours(pixels: int, size: int) -> tuple[np.ndarray, np.ndarray, Float32Array]:
-    """For each of `size` places along `pixels`: the pixel before, the one behind, and how far it is on the way.
+    """Return the two pixels next to each of `size` positions along an axis, and the weight of the second pixel.
 
-    In single precision and in this order, to have TensorFlow's own places (`image_resizer_state.h`).
+    The order of operations and their single precision are those of TensorFlow (`image_resizer_state.h`).
     """
     scale = np.float32(pixels) / np.float32(size)
     place = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)

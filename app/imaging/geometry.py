@@ -7,7 +7,7 @@ from typing import Literal
 
 Fit = Literal["squash", "crop", "pad"]
 Resize = Literal["antialias", "bilinear", "nearest"]
-# Left, top, right and bottom of a part, in shares of the whole's width and height.
+# Left, top, right and bottom of a part, as fractions of the width and height of the whole.
 Box = tuple[float, float, float, float]
 
 
@@ -37,7 +37,7 @@ class Region:
         return Region(self.left * x, self.top * y, self.right * x, self.bottom * y)
 
     def part(self, box: Box) -> Region:
-        """The part of this region that `box` names; it may reach outside, where the box exceeds 0..1."""
+        """Return the part of this region inside `box`, which may extend beyond 0..1 and therefore beyond the region."""
         left, top, right, bottom = box
         return Region(
             self.left + left * self.width,

@@ -1,4 +1,4 @@
-"""JPEG 2000 (ITU-T T.800): the main header of codestreams, also of DICOM frames, and a decoder for files."""
+"""JPEG 2000 (ITU-T T.800): the main header of codestreams, including DICOM frames, and a decoder for files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _COD, _SOT = 0xFF52, 0xFF90
 _MAX_BOXES = 1000
 _MAX_SEGMENTS = 1000
 _MAX_START = 4096
-# Pillow and imagecodecs, whose Jpeg2kError is a RuntimeError, document no common root.
+# The exceptions of Pillow and imagecodecs for damaged data. They have no common base class; Jpeg2kError is a
+# RuntimeError.
 _DAMAGE = (
     RuntimeError,
     OSError,

@@ -57,7 +57,7 @@ class _Bits:
 
 
 def decode_jpegxl(data: bytes, max_pixels: int) -> Picture:
-    """Decode a JPEG XL image, with or without container, upright; of an animation the first frame.
+    """Decode a JPEG XL image, with or without container, upright. Only the first frame of an animation is decoded.
 
     Raises:
         UnsupportedImageError: if samples are floating-point or have more than 16 bits, or if there are extra channels
@@ -115,7 +115,7 @@ def _header(start: bytes) -> _Header:
     bits = _Bits(start)
     width, height = _size(bits)
     animated, floating, depth, extra = False, False, 8, 0
-    if not bits.take(1):  # not all default
+    if not bits.take(1):  # not all fields have default values
         if bits.take(1):
             bits.take(3)  # the orientation, which the decoder applies
             if bits.take(1):

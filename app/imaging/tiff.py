@@ -65,7 +65,7 @@ def first_tiff_page(data: bytes, max_pixels: int) -> tuple[bytes, bool, TiffPage
 
 
 def decode_page(data: bytes, page: TiffPage) -> np.ndarray:
-    """Decode a page by libtiff to `[H, W]` or `[H, W, 3]`, 0 black, without alpha channel, not turned yet.
+    """Decode a page by libtiff to `[H, W]` or `[H, W, 3]`, 0 black, without alpha channel, and not rotated yet.
 
     Raises:
         UnsupportedImageError: if the page is neither grey nor RGB.
@@ -74,7 +74,7 @@ def decode_page(data: bytes, page: TiffPage) -> np.ndarray:
     colours = _COLOURS.get(page.photometric)
     if colours is None or not colours <= page.samples <= _MAX_SAMPLES:
         raise UnsupportedImageError(
-            f"TIFF pixels of {page.samples} samples of {page.bits} bits with PhotometricInterpretation "
+            f"TIFF pixels with {page.samples} samples of {page.bits} bits with PhotometricInterpretation "
             f"{page.photometric} are not supported; send grey or RGB"
         )
     try:
@@ -93,7 +93,7 @@ def decode_page(data: bytes, page: TiffPage) -> np.ndarray:
 
 
 def _page(entries: dict[int, list[int]], *, unread: bool) -> TiffPage:
-    """Read the description of a page; `unread` tells that Pillow can't decode files of its kind."""
+    """Read the description of a page; `unread` tells whether Pillow can't decode such files."""
 
     def first(tag: int, default: int) -> int:
         return entries.get(tag, [default])[0]

@@ -1,1 +1,1 @@
-"""DICOM objects: reads and displays them, and writes overlays as Secondary Captures."""
+"""Reading and display of DICOM objects, and overlays as Secondary Captures."""

@@ -31,7 +31,7 @@ from app.imaging.jpeg2000 import codestream
 _OURS = "lightbox"
 _JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless)
 _JPEG_2000 = (JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
-# The plugin for each transfer syntax. Without a choice, pydicom tries several, also on damaged data.
+# The plugin for each transfer syntax. Otherwise, pydicom would try several, even on damaged data.
 _PLUGINS = {
     JPEGBaseline8Bit: _OURS,
     JPEGExtended12Bit: _OURS,

@@ -29,7 +29,7 @@ _BAND = 256
 
 
 def grey(pixels: np.ndarray, header: Dataset, form: PixelFormat, shift: int) -> tuple[UInt8Array, Warnings]:
-    """Stored values `[H, W]`, integers of 8 or 16 bits, as grey `[H, W]`, 0 black.
+    """Convert stored values `[H, W]`, integers of 8 or 16 bits, to grey `[H, W]`, 0 black.
 
     The steps are: the modality table or rescale; then the first VOI table, or else the first window, or else the range
     of the values that occur, without padding; for MONOCHROME1, an inversion. Padding is black.
@@ -182,7 +182,7 @@ def _window(header: Dataset) -> tuple[float, float] | None:
     """Return center and width of the first window that has both, with a width above 0."""
     centers, widths = numbers(header, "WindowCenter"), numbers(header, "WindowWidth")
     pairs = list(zip(centers, widths, strict=False))
-    if len(centers) != len(widths):  # then the first of each belong together
+    if len(centers) != len(widths):  # then the first valid values form a pair
         pairs.append((_first(centers), _first(widths)))
     for center, width in pairs:
         if center is not None and width is not None and width > 0:

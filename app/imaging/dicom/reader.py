@@ -177,7 +177,7 @@ def decode_dicom(data: bytes, *, max_pixels: int, frame: int | None = None) -> P
         pixels, found = _pixels(header, form, index)
         facts = header_facts(header)
     except _DAMAGE:
-        raise _damaged() from None  # likewise
+        raise _damaged() from None  # the cause quotes the header
     image = Image.fromarray(pixels)
     if aspect != 1:
         image = image.resize(_square(*image.size, aspect), Image.Resampling.BILINEAR)

@@ -64,7 +64,7 @@ def secondary_capture(
     """Encode `overlay` as a DICOM file (Secondary Capture Image Storage, Explicit VR Little Endian).
 
     The object belongs to the study of `source`, with a new series and a new instance UID. Patient and study elements
-    that `source` lacks, as in anonymised images, stay empty; without a study, it starts a new one.
+    that `source` lacks, as in anonymised images, stay empty. If `source` has no study, the object starts a new one.
 
     Args:
         source: the DICOM object of the source image.

@@ -33,7 +33,7 @@ class Table:
     entries: npt.NDArray[np.uint16]
 
     def looked_up(self, values: npt.NDArray[np.float64], measured: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-        """Look up `values`, all that are possible; values outside the table get its first or last entry.
+        """Look up all possible `values`. Values outside the table get its first or last entry.
 
         `measured` tells which of the values occur.
         """
