@@ -16,8 +16,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 serve: $(VENV)/serve.stamp  ## serve the shipped model on :8000
 	$(BIN)/python -m app
 
-test: $(VENV)/dev.stamp  ## the whole test suite
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+test: $(VENV)/dev.stamp  ## the whole test suite; TESTS=... for some of it
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(TESTS)
 
 check: format lint types walls test  ## everything that CI runs
 
