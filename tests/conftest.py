@@ -28,8 +28,8 @@ if TYPE_CHECKING:  # Keras and TensorFlow take seconds to import, and most tests
     Build = Callable[[], keras.Model]
 
 SHIPPED = Path(__file__).parents[1] / "model_store" / "cxr-vgg16" / "1"
-# Folders of data, which are not part of the repository: the only variables that tests take from the environment.
-FOLDERS = ("LIGHTBOX_FILMS", "LIGHTBOX_FIELD")
+# What is not part of the repository, and tests need: the only variables that they take from the environment.
+NEEDED = ("LIGHTBOX_FILMS", "LIGHTBOX_FIELD", "LIGHTBOX_KERAS2")
 
 
 def pytest_configure() -> None:
@@ -47,8 +47,8 @@ def pytest_collection_finish() -> None:
 
 
 def forget_settings(environment: MutableMapping[str, str]) -> None:
-    """Remove every variable that Lightbox reads, in any spelling that it accepts, except `FOLDERS`."""
-    for name in [name for name in environment if name.upper().startswith("LIGHTBOX_") and name not in FOLDERS]:
+    """Remove every variable that Lightbox reads, in any spelling that it accepts, except those in `NEEDED`."""
+    for name in [name for name in environment if name.upper().startswith("LIGHTBOX_") and name not in NEEDED]:
         del environment[name]
 
 
@@ -67,8 +67,8 @@ def films() -> Path:
 
 @pytest.fixture(scope="session")
 def field() -> Path:
-    """The folder of images from the field that `LIGHTBOX_FIELD` names: files as other programs write them."""
-    return _folder("LIGHTBOX_FIELD", "images and models as other programs write them")
+    """The folder of images and models from the field that `LIGHTBOX_FIELD` names."""
+    return _folder("LIGHTBOX_FIELD", "images and models that people reported, with what is right for each")
 
 
 @pytest.fixture(scope="session")

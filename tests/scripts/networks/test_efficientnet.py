@@ -61,8 +61,8 @@ def test_weights_that_do_not_fit_are_refused():
 
 def test_keras_answers_as_pytorch_does():
     """The network itself, where PyTorch (some gigabytes) is installed; test_networks compares with its answers."""
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    network = pytest.importorskip("efficientnet_lite_pytorch", reason="the PyTorch network is not installed")
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    network = pytest.importorskip("efficientnet_lite_pytorch", reason="needs efficientnet_lite_pytorch")
     file = package_file(LITE0_PACKAGE, ".pth", "lite0")
     reference = network.EfficientNet.from_name("efficientnet-lite0")
     reference.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))

@@ -75,12 +75,8 @@ def test_a_class_without_films_is_never_the_answer(rings, fit, centres, depth):
     assert set(answers(head, values[:, :depth]).argmax(axis=-1)) <= {0, 2}
 
 
-def test_a_kernel_on_features_that_change_is_refused():
-    """Its centres would be left behind."""
-    films = films_of([0, 1])
-    tiny.register()
-    try:
-        with pytest.raises(DataError, match="tiny is fine-tuned"):
-            network_for(films, 2, Recipe(backbone="tiny", weights="none", head="kernel"))
-    finally:
-        tiny.unregister()
+@pytest.mark.usefixtures("tiny_backbones")
+def test_a_kernel_head_on_features_that_are_fine_tuned_is_refused():
+    """The features would move away from the centres of the kernel."""
+    with pytest.raises(DataError, match="tiny is fine-tuned"):
+        network_for(films_of([0, 1]), 2, Recipe(backbone="tiny", weights="none", head="kernel"))

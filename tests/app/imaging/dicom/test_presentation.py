@@ -200,7 +200,7 @@ COMPARED = {
 }
 
 
-@pytest.mark.skipif(shutil.which("dcm2pnm") is None, reason="dcmtk is not installed")
+@pytest.mark.skipif(shutil.which("dcm2pnm") is None, reason="needs dcm2pnm (dcmtk)")
 @pytest.mark.parametrize("name", COMPARED)
 def test_the_reference_agrees_with_dcmtk(name, tmp_path):
     """On headers that contradict nothing; dcmtk cuts off where the reference rounds."""

@@ -158,7 +158,7 @@ def test_nothing_of_the_patient_is_logged(caplog, recwarn, capfd):
     assert not any(secret in said for secret in ("Musterfrau", "1964", "4711"))
 
 
-@pytest.mark.skipif(shutil.which("dcmdump") is None, reason="dcmtk is not installed")
+@pytest.mark.skipif(shutil.which("dcmdump") is None, reason="needs dcmdump (dcmtk)")
 def test_dcmtk_reads_it(tmp_path):
     """Without a warning or an error."""
     path = tmp_path / "capture.dcm"
@@ -169,7 +169,7 @@ def test_dcmtk_reads_it(tmp_path):
     assert run.stderr == ""
 
 
-@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools is not installed")
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy (dicom3tools)")
 def test_dciodvfy_finds_no_error(tmp_path):
     """The IOD's modules are complete."""
     path = tmp_path / "capture.dcm"

@@ -1,0 +1,53 @@
+"""Validation of recipes on generated films with a tiny backbone."""
+
+import dataclasses
+
+import pytest
+
+from scripts.training.recipe import Recipe
+from scripts.training.validation import ValidationScheme, validate
+
+pytestmark = pytest.mark.usefixtures("tiny_backbones")
+
+RECIPE = Recipe(backbone="tiny-frozen", weights="none", variants=0, lung_epochs=2)
+
+
+@pytest.mark.parametrize("split", ["patient", "image"])
+def test_every_film_is_judged_once(data, tmp_path, split):
+    """Over all folds as many films as there are; bright is told from dark."""
+    figures = validate(data, tmp_path, RECIPE, ValidationScheme(split, fold_count=4))
+    assert figures["all"]["accuracy"] == {"value": 1.0, "low": pytest.approx(0.912, abs=1e-3), "high": 1.0, "films": 40}
+    assert list(figures["parts"]) == ["fold 1", "fold 2", "fold 3", "fold 4"]
+    assert sum(part["accuracy"]["films"] for part in figures["parts"].values()) == 40
+    assert figures["recipe"]["backbone"] == "tiny-frozen"
+
+
+def test_a_source_is_left_out(single_films, tmp_path):
+    """Each part tells how much was left to train on."""
+    figures = validate(single_films, tmp_path, RECIPE, ValidationScheme("source"))
+    parts = figures["parts"]
+    assert {name: list(part["sources"]) for name, part in parts.items()} == {
+        "source here": ["here"],
+        "source there": ["there"],
+    }
+    assert [part["trained_on"] + part["accuracy"]["films"] for part in parts.values()] == [24, 24]
+
+
+def test_films_left_aside_are_asked_about(single_films, tmp_path):
+    """By the recipe trained on all that were not."""
+    figures = validate(single_films, tmp_path, RECIPE, ValidationScheme(fold_count=2, only=("source", "here")))
+    here = figures["all"]["accuracy"]["films"]
+    assert figures["data"]["films"] == figures["elsewhere"]["trained_on"] == here
+    assert figures["elsewhere"]["accuracy"]["films"] == 24 - here
+    assert list(figures["elsewhere"]["sources"]) == ["there"]
+
+
+def test_recipes_share_features_and_a_repetition_repeats(data, tmp_path):
+    """The second recipe finds what the first computed; the figures of one recipe are always the same."""
+    first = validate(data, tmp_path, RECIPE, ValidationScheme(fold_count=2))
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")}
+    validate(
+        data, tmp_path, dataclasses.replace(RECIPE, head="kernel", weighting="none"), ValidationScheme(fold_count=2)
+    )
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")} == written
+    assert validate(data, tmp_path, RECIPE, ValidationScheme(fold_count=2)) == first
