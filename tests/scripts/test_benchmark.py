@@ -39,7 +39,8 @@ def test_it_starts_a_server_and_reports_ratios(entry_of, tmp_path, monkeypatch, 
     }
     printed = capsys.readouterr().out
     for name, figure in figures.items():
-        assert figure["value"] > 0
+        # A tiny model may have answered everyone each time that somebody looks.
+        assert figure["value"] > 0 or name == "requests in flight, median"
         assert name in printed
 
 
