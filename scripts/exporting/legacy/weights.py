@@ -88,7 +88,7 @@ def _stored_owner(paths: list[str], owner: str) -> str:
     matches = (
         lambda path: path.replace("/", "_") == owner,
         lambda path: _ends_in(path, owner),
-        # A model that was read and saved again has numbers behind its names.
+        # Keras 2 numbers the names in a model that was loaded and saved again.
         lambda path: _ends_in(f"scope/{_NUMBER.sub('', path)}", owner),
     )
     ends = next(filter(None, ([path for path in paths if match(path)] for match in matches)), [])
