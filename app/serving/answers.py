@@ -67,7 +67,7 @@ class Explanation:
     `class_name` is the class that the heatmap explains, or None if the method is not class-specific. `class_maps` are
     the heatmaps of all classes, in logit order, or None if `question` does not ask for them. `picture` is the overlay,
     mode `RGB`, and `overlay` the same as a file; each is None unless requested. `faithfulness` is None unless
-    requested, and for an empty heatmap. `warnings` includes those of the prediction.
+    requested, and for a heatmap without heat in the image. `warnings` includes those of the prediction.
     """
 
     prediction: Prediction
