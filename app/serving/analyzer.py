@@ -20,7 +20,7 @@ from app.explain.warnings import header_warnings, heatmap_warnings, prediction_w
 from app.imaging.decoding import decode, to_input
 from app.imaging.encoders import encode_picture
 from app.imaging.geometry import seen_region
-from app.imaging.headers import EncodedImage
+from app.imaging.network_input import InputImage, NetworkInput
 from app.imaging.overlay import Style, downscaled, draw_overlay
 from app.serving.answers import Explanation, Novelty, Original, Prediction
 from app.serving.batching import Batcher
@@ -47,7 +47,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A request for an overlay: its `style`, and whether it is also `encoded` as a file."""
+    """A request for an overlay: its `style`, and whether it is `encoded` as a file or returned as pixels."""
 
     style: Style
     encoded: bool = True
@@ -57,11 +57,11 @@ class Drawing:
 class _PreparedImage:
     """An image that is ready for the model. It does not keep the original pixels, which would take too much memory.
 
-    `source` is the image file, and `pixels` the input of the network, uint8 `[H, W, C]`. `canvas` is the image at the
-    size of its overlay, or None if no overlay is wanted.
+    `source` is what the request sent, and `pixels` the input of the network, uint8 `[H, W, C]`. `canvas` is the image
+    at the size of its overlay, or None if no overlay is wanted.
     """
 
-    source: EncodedImage
+    source: InputImage
     original: Original
     pixels: UInt8Array
     canvas: Image.Image | None
@@ -87,11 +87,11 @@ class Analyzer:
     def manifest(self) -> Manifest:
         return self.runtime.manifest
 
-    async def predict(self, image: EncodedImage, *, frame: int | None = None) -> Prediction:
+    async def predict(self, image: InputImage, *, frame: int | None = None) -> Prediction:
         """Predict the class probabilities of one image.
 
         Args:
-            image: the image file.
+            image: the image file, or pixels of the shape that the network takes.
             frame: the frame of a DICOM object, counted from 1; None if it has only one.
 
         Raises:
@@ -102,14 +102,14 @@ class Analyzer:
         return self._prediction(prepared.original, scores)
 
     async def explain(
-        self, image: EncodedImage, question: Question, drawing: Drawing | None = None, *, frame: int | None = None
+        self, image: InputImage, question: Question, drawing: Drawing | None = None, *, frame: int | None = None
     ) -> Explanation:
         """Predict the class probabilities of one image and locate the evidence that `question` asks for.
 
         Everything comes from one forward pass, except `faithfulness`, for which the model scores many variants.
 
         Args:
-            image: the image file.
+            image: the image file, or pixels of the shape that the network takes.
             question: what to explain.
             drawing: the overlay to draw; None for none.
             frame: the frame of a DICOM object, counted from 1; None if it has only one.
@@ -152,7 +152,7 @@ class Analyzer:
             picture = None if drawing is None else self._draw(prepared, heatmap, drawing.style)
             overlay = None
             if drawing is not None and picture is not None and drawing.encoded:
-                overlay = encode_picture(picture, drawing.style.format)
+                overlay, picture = encode_picture(picture, drawing.style.format), None
             return Explanation(
                 prediction=prediction,
                 question=question,
@@ -160,7 +160,7 @@ class Analyzer:
                 layer=self.manifest.feature_layer.name,
                 heatmap=heatmap,
                 class_maps=class_maps,
-                picture=picture,
+                picture=None if picture is None else np.asarray(picture),
                 overlay=overlay,
                 faithfulness=None,
                 receipt=receipt(
@@ -169,14 +169,17 @@ class Analyzer:
                 warnings=(*prediction.warnings, *heatmap_warnings(self.manifest, question.method, heatmap)),
             )
 
-    async def _prepare(self, image: EncodedImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
+    async def _prepare(self, image: InputImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
         with self._batcher.expect():
             return await self._workers.run(lambda: self._decode(image, frame, canvas=canvas))
 
-    def _decode(self, image: EncodedImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
+    def _decode(self, image: InputImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
         spec = self.manifest.input
         with self._telemetry.stage("decode"):
-            picture = decode(image, max_pixels=self._limits.max_pixels, frame=frame)
+            if isinstance(image, NetworkInput):
+                picture = image.picture(spec.height, spec.width, spec.channels, frame=frame)
+            else:
+                picture = decode(image, max_pixels=self._limits.max_pixels, frame=frame)
             pixels = to_input(
                 picture,
                 width=spec.width,

@@ -145,7 +145,7 @@ def test_only_what_is_wanted_is_drawn():
     """No overlay unless it is asked for, and no file of it unless that is."""
     nothing, picture = explained(BRIGHT), explained(BRIGHT, drawing=Drawing(Style(), encoded=False))
     assert (nothing.picture, nothing.overlay) == (None, None)
-    assert picture.picture.size == (60, 40)
+    assert picture.picture.shape == (40, 60, 3)
     assert picture.overlay is None
 
 
