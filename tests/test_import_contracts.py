@@ -19,6 +19,7 @@ VIOLATIONS = {
         "app/explain/cams.py",
         "import tensorflow",
     ),
+    "Ray appears only in the cluster": ("app/serving/workers.py", "import ray"),
 }
 
 
