@@ -8,7 +8,7 @@ import numpy as np
 
 from app.arrays import Float32Array
 from app.artifact.manifest import FeatureLayer, RegionSpec
-from app.imaging.geometry import Box
+from app.imaging.geometry import Box, Region
 from app.imaging.grid import overlaps
 
 
@@ -34,33 +34,34 @@ def covered_box(layer: FeatureLayer, box: Float32Array | None) -> Box:
         box: the model's own answer for the image, `[4]`, or None if the model has none.
 
     Raises:
-        FloatingPointError: if the answer is not a box: left of right, top of bottom, and all finite.
+        FloatingPointError: if the answer is not a box in the input: finite, left of right, top of bottom, and not
+            outside.
     """
     if box is None:
         return layer.box
     left, top, right, bottom = (float(edge) for edge in box)
-    if not (np.isfinite(box).all() and left < right and top < bottom):
-        raise FloatingPointError(f"the box that the model answers has no extent: {box.tolist()}")
+    if not (np.isfinite(box).all() and left < right and top < bottom and Region(*map(float, box)).meets(1, 1)):
+        raise FloatingPointError(f"the box that the model answers has no extent in its input: {box.tolist()}")
     return left, top, right, bottom
 
 
-def covered_share(regions: Float32Array, box: Box) -> float:
+def covered_share(regions: Float32Array, part: Region) -> float:
     """Return the share of an image that a region covers, 0..1.
 
     Args:
         regions: the share of each cell that belongs to the region, `[h, w]`.
-        box: the part of the image that the cells cover; what lies outside the image does not count.
+        part: the part of the image that the cells cover, in shares of its width and height; what lies outside the image
+            does not count.
     """
-    left, top, right, bottom = box
     height, width = regions.shape
-    down = overlaps(height, top, bottom, 1)[:, 0] * (bottom - top) / height  # the share of the image's height
-    across = overlaps(width, left, right, 1)[:, 0] * (right - left) / width
+    down = overlaps(height, part.top, part.bottom, 1)[:, 0] * part.height / height  # the share of the image's height
+    across = overlaps(width, part.left, part.right, 1)[:, 0] * part.width / width
     return float(down @ regions @ across)
 
 
 def is_found(spec: RegionSpec, regions: Float32Array, box: Box) -> bool:
-    """Return whether the region `[h, w]` was found in an image whose input the cells cover at `box`."""
-    return covered_share(regions, box) > spec.min_share_of_image
+    """Return whether the region `[h, w]` was found in an image whose cells cover the part `box` of the input."""
+    return covered_share(regions, Region(0, 0, 1, 1).part(box)) > spec.min_share_of_image
 
 
 def share_of_heat(values: Float32Array, regions: Float32Array) -> float | None:
@@ -79,3 +80,22 @@ def ungated(spec: RegionSpec, gradients: Float32Array) -> Float32Array:
         return gradients
     mean = gradients.mean(axis=(-3, -2), keepdims=True, dtype=np.float64)
     return np.broadcast_to(mean, gradients.shape).astype(np.float32)
+
+
+def region_share(spec: RegionSpec, values: Float32Array, regions: Float32Array, box: Box, part: Region) -> RegionShare:
+    """Measure how much of the heat of one image lies in its region.
+
+    Args:
+        spec: the region.
+        values: the heat, `[h, w]`, which no gate has shaped.
+        regions: the share of each cell that belongs to the region, `[h, w]`.
+        box: the part of the input that the cells cover.
+        part: the part of the original image that they cover, in shares of its width and height.
+    """
+    found = is_found(spec, regions, box)
+    return RegionShare(
+        name=spec.name,
+        found=found,
+        share_of_image=covered_share(regions, part),
+        share_of_heat=share_of_heat(values, regions) if found else None,
+    )
