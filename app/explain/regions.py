@@ -40,28 +40,28 @@ def covered_box(layer: FeatureLayer, box: Float32Array | None) -> Box:
     if box is None:
         return layer.box
     left, top, right, bottom = (float(edge) for edge in box)
-    if not (np.isfinite(box).all() and left < right and top < bottom and Region(*map(float, box)).meets(1, 1)):
+    if not (np.isfinite(box).all() and left < right and top < bottom and Region(left, top, right, bottom).meets(1, 1)):
         raise FloatingPointError(f"the box that the model answers has no extent in its input: {box.tolist()}")
     return left, top, right, bottom
 
 
-def covered_share(regions: Float32Array, part: Region) -> float:
+def covered_share(regions: Float32Array, box: Box) -> float:
     """Return the share of an image that a region covers, 0..1.
 
     Args:
         regions: the share of each cell that belongs to the region, `[h, w]`.
-        part: the part of the image that the cells cover, in shares of its width and height; what lies outside the image
-            does not count.
+        box: the part of the image that the cells cover; what lies outside the image does not count.
     """
+    left, top, right, bottom = box
     height, width = regions.shape
-    down = overlaps(height, part.top, part.bottom, 1)[:, 0] * part.height / height  # the share of the image's height
-    across = overlaps(width, part.left, part.right, 1)[:, 0] * part.width / width
+    down = overlaps(height, top, bottom, 1)[:, 0] * (bottom - top) / height  # the share of the image's height
+    across = overlaps(width, left, right, 1)[:, 0] * (right - left) / width
     return float(down @ regions @ across)
 
 
 def is_found(spec: RegionSpec, regions: Float32Array, box: Box) -> bool:
     """Return whether the region `[h, w]` was found in an image whose cells cover the part `box` of the input."""
-    return covered_share(regions, Region(0, 0, 1, 1).part(box)) > spec.min_share_of_image
+    return covered_share(regions, box) > spec.min_share_of_image
 
 
 def share_of_heat(values: Float32Array, regions: Float32Array) -> float | None:
@@ -82,7 +82,9 @@ def ungated(spec: RegionSpec, gradients: Float32Array) -> Float32Array:
     return np.broadcast_to(mean, gradients.shape).astype(np.float32)
 
 
-def region_share(spec: RegionSpec, values: Float32Array, regions: Float32Array, box: Box, part: Region) -> RegionShare:
+def region_share(
+    spec: RegionSpec, values: Float32Array, regions: Float32Array, box: Box, image_box: Box
+) -> RegionShare:
     """Measure how much of the heat of one image lies in its region.
 
     Args:
@@ -90,12 +92,12 @@ def region_share(spec: RegionSpec, values: Float32Array, regions: Float32Array, 
         values: the heat, `[h, w]`, which no gate has shaped.
         regions: the share of each cell that belongs to the region, `[h, w]`.
         box: the part of the input that the cells cover.
-        part: the part of the original image that they cover, in shares of its width and height.
+        image_box: the part of the original image that they cover.
     """
     found = is_found(spec, regions, box)
     return RegionShare(
         name=spec.name,
         found=found,
-        share_of_image=covered_share(regions, part),
+        share_of_image=covered_share(regions, image_box),
         share_of_heat=share_of_heat(values, regions) if found else None,
     )

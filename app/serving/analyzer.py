@@ -200,7 +200,7 @@ class Analyzer:
             gradients = question.gradient(ungated(spec, evidence.gradients))
             heatmap = normalise(cam_method(question.method)(evidence.features, gradients))
         box = covered_box(self.manifest.feature_layer, evidence.box)
-        return region_share(spec, heatmap.values, regions, box, covered.scaled(1 / original.width, 1 / original.height))
+        return region_share(spec, heatmap.values, regions, box, covered.box(original.width, original.height))
 
     async def _prepare(self, image: InputImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
         with self._batcher.expect():

@@ -17,11 +17,9 @@ from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact.runtimes.base import Runtime, split_rows
+from app.artifact.runtimes.base import Runtime
 from app.explain.cams import METHODS, normalise
 from app.explain.faithfulness import Faithfulness, Figures, judge, plan
-from app.explain.regions import covered_box
-from app.imaging.geometry import Box
 from scripts.datasets.films import Film, patient_key, read_pixels
 from scripts.evaluation.robustness import heat_inside, lung_mask
 from scripts.evaluation.statistics import mean_of
@@ -89,15 +87,12 @@ def sample_films(films: Sequence[Film]) -> list[Film]:
 
 def _measure_film(runtime: Runtime, film: Film, pixels: UInt8Array, *, faithfulness: bool) -> dict[str, MethodResult]:
     """Measure each method on one film; the result is keyed by method."""
-    (evidence,) = split_rows(
-        runtime.evidence(pixels[None], np.zeros((1, 1, len(runtime.manifest.classes)), np.float32))
-    )
-    box = covered_box(runtime.manifest.feature_layer, evidence.box)
-    predicted = int(evidence.probabilities.argmax())
+    evidence = runtime.evidence(pixels[None], np.zeros((1, 1, len(runtime.manifest.classes)), np.float32))
+    predicted = int(evidence.probabilities[0].argmax())
     results: dict[str, MethodResult] = {}
     for name, method in METHODS.items():
         start = time.perf_counter()
-        raw = method(evidence.features, evidence.gradients[0])
+        raw = method(evidence.features[0], evidence.gradients[0, 0])
         seconds = time.perf_counter() - start
         same = [one for one in results.values() if np.abs(one.raw - raw).max() <= 1e-4 * np.abs(raw).max()]
         if same:
@@ -105,10 +100,10 @@ def _measure_film(runtime: Runtime, film: Film, pixels: UInt8Array, *, faithfuln
             continue
         heatmap = normalise(raw)
         measure = faithfulness and not heatmap.empty
-        figures = _measure_faithfulness(runtime, pixels, heatmap.values, box, predicted) if measure else None
+        figures = _measure_faithfulness(runtime, pixels, heatmap.values, predicted) if measure else None
         results[name] = MethodResult(
             raw=raw,
-            inside=None if heatmap.empty else _heat_inside_lungs(runtime, film, heatmap.values, box),
+            inside=None if heatmap.empty else _heat_inside_lungs(runtime, film, heatmap.values),
             heatmap=figures.heatmap if figures else None,
             random=figures.random if figures else None,
             seconds=seconds,
@@ -116,9 +111,8 @@ def _measure_film(runtime: Runtime, film: Film, pixels: UInt8Array, *, faithfuln
     return results
 
 
-def _measure_faithfulness(
-    runtime: Runtime, pixels: UInt8Array, values: Float32Array, box: Box, predicted: int
-) -> Faithfulness:
+def _measure_faithfulness(runtime: Runtime, pixels: UInt8Array, values: Float32Array, predicted: int) -> Faithfulness:
+    box = runtime.manifest.feature_layer.box
     perturbations = plan(pixels, values, steps=STEPS, random_maps=RANDOM_MAPS, box=box)
     images = list(perturbations.images())
     batches = [np.stack(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
@@ -126,11 +120,11 @@ def _measure_faithfulness(
     return judge(perturbations, scores)
 
 
-def _heat_inside_lungs(runtime: Runtime, film: Film, values: Float32Array, box: Box) -> float | None:
+def _heat_inside_lungs(runtime: Runtime, film: Film, values: Float32Array) -> float | None:
     """Return the share of the heat that lies inside the lungs, or None if the film has no mask."""
     if film.mask is None:
         return None
-    return heat_inside(values, lung_mask(film, runtime.manifest.input), box)
+    return heat_inside(values, lung_mask(film, runtime.manifest.input), runtime.manifest.feature_layer.box)
 
 
 def _rank_correlation(one: Float32Array, other: Float32Array) -> float | None:

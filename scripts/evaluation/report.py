@@ -16,10 +16,9 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from app.artifact.manifest import Manifest
-from app.artifact.runtimes.base import Runtime, split_rows
+from app.artifact.runtimes.base import Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.explain.cams import gradcam, normalise
-from app.explain.regions import covered_box
 from app.imaging.encoders import encode_picture
 from app.imaging.geometry import seen_region
 from app.imaging.overlay import Style, draw_overlay
@@ -128,15 +127,15 @@ def _entry(runtime: Runtime, film: Film) -> dict[str, Any]:
     picture = read_image(film.path)
     pixels = network_input(picture, spec)
     truth = np.eye(len(classes), dtype=np.float32)[classes.index(film.label)]
-    (evidence,) = split_rows(runtime.evidence(pixels[None], np.stack([np.zeros_like(truth), truth])[None]))
+    evidence = runtime.evidence(pixels[None], np.stack([np.zeros_like(truth), truth])[None])
     region = seen_region(picture.width, picture.height, spec.width, spec.height, spec.fit)
-    region = region.part(covered_box(runtime.manifest.feature_layer, evidence.box))
+    region = region.part(runtime.manifest.feature_layer.box)
     pictures = []
     for row, alpha in ((0, 0.0), (0, 0.4), (1, 0.4)):
-        heatmap = normalise(gradcam(evidence.features, evidence.gradients[row]))
+        heatmap = normalise(gradcam(evidence.features[0], evidence.gradients[0, row]))
         drawn = draw_overlay(picture.image, heatmap.values, region, Style(alpha=alpha), max_side=320)
         data = encode_picture(drawn, "jpeg").data
         pictures.append("data:image/jpeg;base64," + base64.b64encode(data).decode("ascii"))
-    probabilities = dict(zip(classes, evidence.probabilities.tolist(), strict=True))
+    probabilities = dict(zip(classes, evidence.probabilities[0].tolist(), strict=True))
     predicted = max(probabilities, key=probabilities.__getitem__)
     return {"film": film, "pictures": pictures, "probabilities": probabilities, "predicted": predicted}

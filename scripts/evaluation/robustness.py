@@ -22,10 +22,9 @@ from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
 from app.artifact.manifest import InputSpec
-from app.artifact.runtimes.base import Runtime, split_rows
+from app.artifact.runtimes.base import Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.explain.cams import gradcam, normalise
-from app.explain.regions import covered_box
 from app.imaging.geometry import Box, Fit, Region
 from app.imaging.grid import overlaps
 from app.imaging.picture import Picture
@@ -132,13 +131,12 @@ def only_rim(runtime: Runtime, pixels: UInt8Array, *, corners: bool) -> np.ndarr
 
 def lung_attention(runtime: Runtime, films: Sequence[Film]) -> list[Attention]:
     """Measure the heat inside the lungs on films with masks, for the predicted class; omit films without heat."""
-    spec, layer = runtime.manifest.input, runtime.manifest.feature_layer
+    spec, box = runtime.manifest.input, runtime.manifest.feature_layer.box
     predicted = np.zeros((1, 1, len(runtime.manifest.classes)), np.float32)
     found = []
     for film in tqdm(films, desc="lung attention", unit="film"):
-        (evidence,) = split_rows(runtime.evidence(network_input(read_image(film.path), spec)[None], predicted))
-        heatmap = normalise(gradcam(evidence.features, evidence.gradients[0]))
-        box = covered_box(layer, evidence.box)
+        evidence = runtime.evidence(network_input(read_image(film.path), spec)[None], predicted)
+        heatmap = normalise(gradcam(evidence.features[0], evidence.gradients[0, 0]))
         mask = lung_mask(film, spec)
         if not heatmap.empty:
             found.append(Attention(film, heat_inside(heatmap.values, mask, box), float(mask.mean())))

@@ -6,7 +6,7 @@ import pytest
 from app.artifact.manifest import FeatureLayer, RegionSpec
 from app.explain.cams import gradcam, hirescam
 from app.explain.regions import covered_box, covered_share, is_found, region_share, share_of_heat, ungated
-from app.imaging.geometry import WHOLE, Region
+from app.imaging.geometry import WHOLE
 
 LAYER = FeatureLayer(name="blocks", height=2, width=4, channels=1)
 LEFT = np.array([[1, 1, 0, 0], [1, 0.5, 0, 0]], np.float32)  # 3.5 of 8 cells
@@ -22,9 +22,9 @@ def test_the_share_of_heat_is_weighted_by_the_organ():
 
 def test_the_share_of_the_image_counts_the_part_that_the_cells_cover():
     """All of it, a quarter, and a part of which half lies outside the image."""
-    assert covered_share(LEFT, Region(0, 0, 1, 1)) == pytest.approx(3.5 / 8)
-    assert covered_share(LEFT, Region(0.5, 0.5, 1, 1)) == pytest.approx(3.5 / 32)
-    beyond = Region(-1, 0, 1, 1)  # two columns are outside, and the organ with them
+    assert covered_share(LEFT, WHOLE) == pytest.approx(3.5 / 8)
+    assert covered_share(LEFT, (0.5, 0.5, 1, 1)) == pytest.approx(3.5 / 32)
+    beyond = (-1, 0, 1, 1)  # two columns are outside, and the organ with them
     assert covered_share(LEFT, beyond) == pytest.approx(0)
     assert covered_share(np.ones((2, 4), np.float32), beyond) == pytest.approx(1)
 
@@ -39,10 +39,10 @@ def test_an_organ_is_found_above_the_threshold():
 
 def test_heat_in_an_organ_that_was_not_found_is_not_stated():
     """It would be a share of nothing."""
-    heat, whole = np.ones((2, 4), np.float32), Region(0, 0, 1, 1)
-    found = region_share(RegionSpec(name="organ"), heat, LEFT, WHOLE, whole)
+    heat = np.ones((2, 4), np.float32)
+    found = region_share(RegionSpec(name="organ"), heat, LEFT, WHOLE, WHOLE)
     assert (found.name, found.found, found.share_of_heat) == ("organ", True, 3.5 / 8)
-    lost = region_share(RegionSpec(name="organ", min_share_of_image=0.5), heat, LEFT, WHOLE, whole)
+    lost = region_share(RegionSpec(name="organ", min_share_of_image=0.5), heat, LEFT, WHOLE, WHOLE)
     assert (lost.found, lost.share_of_heat) == (False, None)
     assert lost.share_of_image == pytest.approx(3.5 / 8)
 

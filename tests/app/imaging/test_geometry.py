@@ -52,3 +52,10 @@ def test_a_part_of_a_region_is_given_in_shares():
 def test_a_region_may_lie_outside_the_image(region, meets):
     """An edge alone is not inside of 20 x 10 pixels."""
     assert region.meets(20, 10) is meets
+
+
+def test_a_region_is_a_part_of_its_image():
+    """The part gives the region back."""
+    region = Region(5, -2, 25, 8)
+    assert region.box(20, 10) == (0.25, -0.2, 1.25, 0.8)
+    assert Region(0, 0, 20, 10).part(region.box(20, 10)) == region
