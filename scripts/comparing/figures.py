@@ -46,10 +46,11 @@ def answer_figures(answers: ComparedAnswers, truth: np.ndarray) -> dict[str, Any
     first, second = answers.first.found(answers.classes), answers.second.found(answers.classes)
     right, still_right = (first == truth).all(axis=-1), (second == truth).all(axis=-1)
     texts = [[answer_text(row, answers.classes) for row in found] for found in (first, second)]
-    pairs = Counter(zip(*texts, strict=True))
+    pairs = Counter(zip(*texts, strict=True)).most_common()
+    pairs.sort(key=lambda item: item[0][0] == item[0][1])  # the changes first
     figures: dict[str, Any] = {
         "changed": proportion(int(answers.changed.sum()), len(first)),
-        "table": [{"from": before, "to": after, "films": films} for (before, after), films in pairs.most_common()],
+        "table": [{"from": before, "to": after, "films": films} for (before, after), films in pairs],
         "accuracy": paired(mean_statistic(right), mean_statistic(still_right), _patients(answers)),
         "mcnemar": mcnemar(right, still_right),
         "became_wrong": proportion(int((right & ~still_right).sum()), len(right)),

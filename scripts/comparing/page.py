@@ -26,7 +26,13 @@ _PLAIN, _HEATED = Style(alpha=0.0), Style(alpha=0.4)
 
 def _signed(figure: dict[str, Any]) -> str:
     """Write a difference with its interval."""
-    return f"{figure['value']:+.3f} ({figure['low']:+.3f} to {figure['high']:+.3f})"
+    value, low, high = (_with_sign(figure[end]) for end in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def _with_sign(value: float) -> str:
+    text = f"{value:+.3f}".replace("-", "−")
+    return text[1:] if float(text[1:]) == 0 else text
 
 
 _templates = Environment(

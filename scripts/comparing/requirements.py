@@ -102,7 +102,7 @@ def _verdict(key: str, limit: float, measurement: Measurement, judged_by: str) -
     met = measured <= limit if upper else measured >= limit
     end = f"the {'upper' if upper else 'lower'} end of the interval of " if by_interval else ""
     verb = "may be at most" if upper else "must be at least"
-    shown = f"{measured:g}" if isinstance(measured, int) else f"{measured:.4f}"
+    shown = f"{measured:g}" if isinstance(measured, int) else f"{measured:.4g}"
     return Verdict(key, bool(met), f"{end}{measurement.subject} is {shown} and {verb} {limit:g} ({key})")
 
 
