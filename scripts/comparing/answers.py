@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
 from app.artifact.manifest import Manifest
-from app.artifact.runtimes.base import Evidence, Runtime
+from app.artifact.runtimes.base import Evidence, Runtime, split_rows
 from app.errors import InputError
 from app.explain.cams import gradcam, normalise
 from scripts.comparing.agreement import Agreement, agreement
@@ -136,9 +136,9 @@ class _Collected:
         """Add a batch; `explained` and `own` say which of its targets these are."""
         self._probabilities.append(evidence.probabilities[:, self._order])
         self._novelty.append(evidence.novelty)
-        for row, size in enumerate(sizes):
-            region = heat_region(self._manifest, size.width, size.height)
-            maps = [normalise(gradcam(evidence.features[row], gradient)).values for gradient in evidence.gradients[row]]
+        for row, size in zip(split_rows(evidence), sizes, strict=True):
+            region = heat_region(self._manifest, size.width, size.height, row.box)
+            maps = [normalise(gradcam(row.features, gradient)).values for gradient in row.gradients]
             self._heatmaps.append(PlacedMap(maps[explained], region))
             self._own.append(PlacedMap(maps[own], region))
 

@@ -9,6 +9,7 @@ from scipy.ndimage import map_coordinates
 
 from app.arrays import Float32Array
 from app.artifact.manifest import Manifest
+from app.explain.regions import covered_box
 from app.imaging.geometry import Region, seen_region
 
 # Cells per side of the common grid, where a version sees only a tiny part of the image.
@@ -23,11 +24,14 @@ class PlacedMap:
     region: Region
 
 
-def heat_region(manifest: Manifest, width: int, height: int) -> Region:
-    """Return the region of a `width` x `height` image that the features of a model cover, in pixels of the image."""
-    spec, box = manifest.input, manifest.feature_layer.region
+def heat_region(manifest: Manifest, width: int, height: int, box: Float32Array | None) -> Region:
+    """Return the region of a `width` x `height` image that the features of a model cover, in pixels of the image.
+
+    `box` `[4]` is the model's own answer for the image, or None if it has none; see `covered_box`.
+    """
+    spec = manifest.input
     region = seen_region(width, height, spec.width, spec.height, spec.fit)
-    return region if box is None else region.part(box)
+    return region.part(covered_box(manifest.feature_layer, box))
 
 
 def on_common_grid(one: PlacedMap, other: PlacedMap, width: int, height: int) -> tuple[Float32Array, Float32Array]:

@@ -84,8 +84,8 @@ def strictest(tmp_path):
     path = tmp_path / "strictest.toml"
     path.write_text(
         'judged_by = "value"\nmax_changed_answers = 0\nmax_accuracy_loss = 0\nmax_area_loss = 0\n'
-        "max_calibration_loss = 1e-6\nmin_rank_correlation = 0.9999\nmin_hottest_overlap = 1\nmin_shared_heat = 0.9999\n"
-        "max_vanished_maps = 0\n"
+        "max_calibration_loss = 1e-6\nmin_rank_correlation = 0.9999\nmin_hottest_overlap = 1\n"
+        "min_shared_heat = 0.9999\nmax_vanished_maps = 0\n"
     )
     return path
 

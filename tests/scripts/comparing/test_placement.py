@@ -73,6 +73,12 @@ def test_a_tiny_part_does_not_make_a_huge_grid():
 def test_the_region_of_the_features_is_that_of_the_manifest():
     """A crop by the fit, and of it the part that the network keeps."""
     described = manifest(fit="crop")
-    assert heat_region(described, 20, 10) == Region(5, 0, 15, 10)
+    assert heat_region(described, 20, 10, None) == Region(5, 0, 15, 10)
     layer = described.feature_layer.model_copy(update={"region": (0.1, 0.0, 0.9, 0.5)})
-    assert heat_region(described.model_copy(update={"feature_layer": layer}), 20, 10) == Region(6, 0, 14, 5)
+    assert heat_region(described.model_copy(update={"feature_layer": layer}), 20, 10, None) == Region(6, 0, 14, 5)
+
+
+def test_the_region_of_a_model_that_crops_by_itself_is_its_answer():
+    """In shares of the input, which is a crop of the image."""
+    box = np.array([0.5, 0.0, 1.0, 0.25], np.float32)
+    assert heat_region(manifest(fit="crop"), 20, 10, box) == Region(10, 0, 15, 2.5)
