@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +79,7 @@ def _others(answers: ComparedAnswers) -> list[int | None]:
     others: list[int | None] = [None] * len(top)
     for members in (np.flatnonzero(top == index).tolist() for index in np.unique(top)):
         for position, film in enumerate(members):
-            following = itertools.chain(members[position + 1 :], members[:position])
+            following = (members[(position + step) % len(members)] for step in range(1, len(members)))
             others[film] = next((other for other in following if patients[other] != patients[film]), None)
     return others
 

@@ -108,7 +108,7 @@ def _verdict(key: str, limit: float, measurement: Measurement, judged_by: str) -
 
 def _loss(difference: dict[str, Any]) -> dict[str, Any]:
     """Return how much smaller the second version's figure is, from the difference."""
-    return {"value": -difference["value"], "low": -difference["high"], "high": -difference["low"]}
+    return {"value": 0 - difference["value"], "low": 0 - difference["high"], "high": 0 - difference["low"]}
 
 
 def _mean(measure: str, subject: str) -> Callable[[dict[str, Any]], list[Measurement]]:
