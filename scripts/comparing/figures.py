@@ -116,7 +116,10 @@ def calibration_figures(answers: ComparedAnswers, truth: np.ndarray) -> dict[str
         right = truth[np.arange(len(truth)), version.top] if single else truth
         confidence = version.probabilities.max(axis=-1) if single else version.probabilities
         statistics.append(calibration_statistic(confidence, right))
-    return paired(statistics[0], statistics[1], _patients(answers), pivotal=True)
+    figures = paired(statistics[0], statistics[1], _patients(answers), pivotal=True)
+    for name in ("first", "second"):
+        figures[name]["low"] = max(figures[name]["low"], 0.0)  # no error is below 0, but a basic interval may be
+    return figures
 
 
 def novelty_figures(answers: ComparedAnswers) -> dict[str, Any] | None:

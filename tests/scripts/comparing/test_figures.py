@@ -85,6 +85,7 @@ def test_areas_of_classes_and_pairs(answers, truth):
 def test_the_calibration_of_the_top_class(answers, truth):
     """Tops 0.7, 0.4001, 0.7, 0.5, of which the first and third are right: two bins at 0.7, others alone."""
     figures = calibration_figures(answers, truth)
+    assert figures["first"]["low"] >= 0
     assert figures["first"]["value"] == pytest.approx((2 * 0.3 + 0.4001 + 0.5) / 4)
     # 0.6 right and 0.6 wrong in one bin, 0.8 right, 0.5 wrong.
     assert figures["second"]["value"] == pytest.approx((abs(0.4 - 0.6) + 0.2 + 0.5) / 4, abs=1e-6)
