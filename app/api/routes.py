@@ -235,6 +235,7 @@ def _question(parameters: ExplainParameters) -> Question:
         counterfactual=parameters.counterfactual,
         all_classes=parameters.all_classes,
         faithfulness=parameters.faithfulness,
+        outline=parameters.outline,
     )
 
 
