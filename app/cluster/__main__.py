@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import secrets
 import signal
 import socket
 import sys
@@ -16,20 +13,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from app.cluster.local_ray import prepare_environment, start
 from app.cluster.settings import ClusterSettings
 from app.settings import Settings, faults_of
 from app.telemetry.cores import available_cores
 from app.telemetry.logs import configure
 
-log = logging.getLogger(__name__)
-
 _NAME = "lightbox"
-_STARTS = 4
 _LOOK_S = 2.0
 _DRAIN_S = 0.1
 # Longer than load balancers keep idle connections, as in `app.api.server`.
 _KEEP_ALIVE_S = 75
-_OBJECT_STORE_BYTES = 512 * 2**20
 
 
 def main() -> int:
@@ -43,7 +37,7 @@ def main() -> int:
     if not _is_free(settings.host, settings.port):
         # Ray would listen there as well, and the two servers would share the requests.
         return _failed(f"port {settings.port} of {settings.host} is taken; set LIGHTBOX_PORT to another one")
-    _prepare_ray()
+    prepare_environment()
     return _serve(settings, cluster)
 
 
@@ -59,21 +53,16 @@ def _is_free(host: str, port: int) -> bool:
     return True
 
 
-def _prepare_ray() -> None:
-    """Set the environment variables that Ray reads on import."""
-    # The switch has the name of the systems where it is off by default: Ray then talks over the loopback interface.
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Without it, Ray leaves a file with a token in the home directory.
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-
-
 def _serve(settings: Settings, cluster: ClusterSettings) -> int:
     import ray  # noqa: PLC0415  # it reads the environment
     from ray import serve  # noqa: PLC0415  # likewise
 
     try:
-        if not _start_ray(settings, cluster):
+        # Ray would wait forever for CPUs that the machine lacks. Who asks for more replicas gets them.
+        replicas = len({settings.model, *cluster.own_replicas}) * (cluster.max_replicas or cluster.replicas)
+        cpus = max(available_cores(), math.ceil(replicas * cluster.replica_cpus))
+        port = cluster.ray_metrics_port or None
+        if not start(cpus, dashboard=cluster.dashboard, _metrics_export_port=port):
             return _failed("Ray can't be started on this machine; see the log")
         signal.signal(signal.SIGTERM, _exit_quietly)  # Ray has set its own
         serve.start(
@@ -89,34 +78,6 @@ def _serve(settings: Settings, cluster: ClusterSettings) -> int:
             ray.shutdown()
 
 
-def _start_ray(settings: Settings, cluster: ClusterSettings) -> bool:
-    """Start Ray; return False if it can't be started.
-
-    Ray gives its processes fifteen seconds, which no option changes and a busy machine exceeds; so it is tried again.
-    """
-    import ray  # noqa: PLC0415  # it reads the environment
-
-    models = len({settings.model, *cluster.own_replicas})
-    for attempt in range(1, _STARTS + 1):
-        try:
-            ray.init(
-                # Ray would wait forever for CPUs that the machine lacks. Who asks for more replicas gets them.
-                num_cpus=max(
-                    available_cores(),
-                    math.ceil(models * (cluster.max_replicas or cluster.replicas) * cluster.replica_cpus),
-                ),
-                include_dashboard=cluster.dashboard,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                _metrics_export_port=cluster.ray_metrics_port or None,
-            )
-        except Exception as error:  # noqa: BLE001  # Ray raises nothing more specific
-            log.warning("Ray did not start (attempt %d of %d): %s", attempt, _STARTS, error)
-            ray.shutdown()
-        else:
-            return True
-    return False
-
-
 def _run(settings: Settings, cluster: ClusterSettings) -> int:
     from ray import serve  # noqa: PLC0415  # it reads the environment
 
@@ -127,7 +88,9 @@ def _run(settings: Settings, cluster: ClusterSettings) -> int:
     try:
         door = serve.run(build(settings, cluster), name=_NAME)
     except RuntimeError as error:  # what Ray raises if a deployment can't start
-        return _failed(refusal(str(error)) or str(error))
+        application = serve.status().applications.get(_NAME)
+        messages = [] if application is None else [each.message for each in application.deployments.values()]
+        return _failed("; ".join(filter(None, map(refusal, messages))) or str(error))
     signals = threading.Semaphore(0)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: signals.release())

@@ -22,7 +22,7 @@ class ClusterSettings(BaseSettings):
     """Largest number of replicas of each model, to which Ray scales by ongoing requests; if unset, it doesn't."""
 
     replica_cpus: float = Field(1.0, gt=0)
-    """CPUs that Ray reserves for a replica; a fraction shares one. `LIGHTBOX_INTRA_OP_THREADS` follows from it."""
+    """CPUs that Ray reserves for a replica, and, rounded up, its threads; a fraction shares one."""
 
     replica_gpus: float = Field(0.0, ge=0)
     """GPUs that Ray reserves for a replica; a fraction shares one."""
