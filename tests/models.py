@@ -142,10 +142,11 @@ def repeated_names() -> keras.Model:
     return randomised(keras.Model(image, layers.Dense(3, activation="softmax")(layers.Flatten()(x))))
 
 
-def planted_square() -> keras.Model:
+def planted_square(*before: layers.Layer) -> keras.Model:
     """Class `bright` is the sum of what is bright, by hand-set weights: no training, and one right answer."""
     stack = [
         keras.Input((32, 32, 3)),
+        *before,
         layers.Conv2D(1, 4, strides=4, activation="relu", name="features"),
         layers.GlobalAveragePooling2D(),
         layers.Dense(2, activation="softmax"),
@@ -154,6 +155,16 @@ def planted_square() -> keras.Model:
     kernel = np.full((4, 4, 3, 1), 1 / (255 * 48), np.float32)
     model.set_weights([kernel, np.array([-0.2], np.float32), np.array([[-4.0, 4.0]], np.float32), np.zeros(2)])
     return model
+
+
+def cropped_square() -> keras.Model:
+    """The same, which sees only the middle 16 x 16 pixels: 4 x 4 cells over a quarter of the input."""
+    return planted_square(layers.CenterCrop(16, 16))
+
+
+def padded_square() -> keras.Model:
+    """The same, with 8 black pixels on every side: 12 x 12 cells, of which 8 x 8 cover the input."""
+    return planted_square(layers.ZeroPadding2D(8))
 
 
 PACKABLE: dict[str, tuple[Callable[[], keras.Model], str]] = {

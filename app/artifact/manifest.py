@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from app.errors import ManifestError
-from app.imaging.geometry import Box, Fit, Resize
+from app.imaging.geometry import WHOLE, Box, Fit, Resize
 
 MANIFEST = "manifest.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -78,6 +78,11 @@ class FeatureLayer(_Frozen):
             raise ValueError(f"a region is (left, top, right, bottom), left of right and top of bottom; got {region}")
         return region
 
+    @property
+    def box(self) -> Box:
+        """The part of the input that the features cover, also if that is all of it."""
+        return WHOLE if self.region is None else self.region
+
 
 class NoveltySpec(_Frozen):
     """The method of the novelty score, and the score above which an image is out of distribution."""
@@ -89,8 +94,8 @@ class NoveltySpec(_Frozen):
 class HeatThresholds(_Frozen):
     """The thresholds of one CAM method, above which a heatmap is unlike those of the training images.
 
-    `border_heat` is the fraction of heat in the outermost ring of cells, and `diffuse_heat` the entropy of the heat
-    (`app.explain.warnings.diffuseness`), both in 0..1.
+    `border_heat` is the fraction of heat at the border of the input, and `diffuse_heat` the entropy of the heat
+    (`border_share` and `diffuseness` in `app.explain.warnings`), both in 0..1.
     """
 
     border_heat: float

@@ -13,7 +13,7 @@ from app.artifact.manifest import Manifest
 from app.artifact.runtimes.base import Evidence, Runtime, Scores
 from app.errors import QuestionError
 from app.explain.cams import Heatmap, HeatmapSeries, cam_method, normalise, normalise_together, raw_maps
-from app.explain.faithfulness import Faithfulness, judge, plan
+from app.explain.faithfulness import Faithfulness, judge, plan, visible_cells
 from app.explain.provenance import receipt
 from app.explain.question import Question, target_probability
 from app.explain.warnings import header_warnings, heatmap_warnings, prediction_warnings
@@ -150,7 +150,9 @@ class Analyzer:
         target = question.target(classes, prediction.label)
         if not target.any():  # the method is not class-specific: judge its map by the predicted class
             target = Question().target(classes, prediction.label)
-        return replace(explanation, faithfulness=await self._faithfulness(prepared.pixels, explanation.heatmap, target))
+        return replace(
+            explanation, faithfulness=await self._faithfulness(prepared.pixels, explanation.heatmap.values, target)
+        )
 
     def _explanation(
         self,
@@ -218,18 +220,24 @@ class Analyzer:
         spec, original, canvas = self.manifest.input, prepared.original, prepared.canvas
         assert canvas is not None
         region = seen_region(original.width, original.height, spec.width, spec.height, spec.fit)
-        if self.manifest.feature_layer.region is not None:
-            region = region.part(self.manifest.feature_layer.region)
+        region = region.part(self.manifest.feature_layer.box)
         region = region.scaled(canvas.width / original.width, canvas.height / original.height)
         return draw_overlay(canvas, heatmap.values, region, style, max_side=self._limits.max_overlay_side)
 
-    async def _faithfulness(self, pixels: UInt8Array, heatmap: Heatmap, target: Float32Array) -> Faithfulness:
+    async def _faithfulness(
+        self, pixels: UInt8Array, heatmap: Float32Array, target: Float32Array
+    ) -> Faithfulness | None:
         """Judge `heatmap` by the scores of perturbed images, which share batches with other requests.
 
-        At most half a batch of them is submitted at a time, so that every batch has room for other requests.
+        At most half a batch of them is submitted at a time, so that every batch has room for other requests. The result
+        is None if all heat lies outside the input, in the padding of a network that pads.
         """
+        box = self.manifest.feature_layer.box
         steps, random_maps = self._limits.faithfulness_steps, self._limits.faithfulness_maps
-        planned = await self._workers.run(lambda: plan(pixels, heatmap.values, steps=steps, random_maps=random_maps))
+        cells, _ = visible_cells(heatmap, pixels.shape[0], pixels.shape[1], box)
+        if not cells.any():
+            return None
+        planned = await self._workers.run(lambda: plan(pixels, heatmap, steps=steps, random_maps=random_maps, box=box))
         probabilities = np.empty(len(planned), np.float32)
         variants = enumerate(planned.images())
 

@@ -66,8 +66,8 @@ class Explanation:
     `class_name` is the class that the heatmap explains, or None if the method is not class-specific. `class_maps` are
     the heatmaps of all classes, in logit order, or None if `question` does not ask for them. `overlay` is the overlay
     as a file, and `picture` its pixels, uint8 `[height, width, 3]`; a drawing asks for one of them, and the other is
-    None. `faithfulness` is None unless requested, and for an empty heatmap. `warnings` includes those of the
-    prediction.
+    None. `faithfulness` is None unless requested, and for a heatmap without heat in the image. `warnings`
+    includes those of the prediction.
     """
 
     prediction: Prediction

@@ -63,6 +63,7 @@ def warning_thresholds(runtime: Runtime, pixels: UInt8Array) -> WarningThreshold
     `pixels` are the training images `[N, H, W, C]`; if there are more than `THRESHOLD_IMAGES`, a random sample is used.
     """
     pixels = pixels[np.sort(np.random.default_rng(0).permutation(len(pixels))[:THRESHOLD_IMAGES])]
+    box = runtime.manifest.feature_layer.box
     margins: list[float | None] = []
     figures: dict[str, list[tuple[float, float]]] = {name: [] for name in METHODS}
     for start in tqdm(range(0, len(pixels), _BATCH), desc="thresholds", unit="batch"):
@@ -74,7 +75,7 @@ def warning_thresholds(runtime: Runtime, pixels: UInt8Array) -> WarningThreshold
             for name, method in METHODS.items():
                 heatmap = normalise(method(features, gradients[0]))
                 if not heatmap.empty:
-                    figures[name].append((border_share(heatmap.values), diffuseness(heatmap.values)))
+                    figures[name].append((border_share(heatmap.values, box), diffuseness(heatmap.values)))
     known = [value for value in margins if value is not None]
     return WarningThresholds(
         quantile=QUANTILE,

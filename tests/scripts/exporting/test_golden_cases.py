@@ -104,6 +104,14 @@ def test_thresholds_are_quantiles_of_the_training_films(runtime_of):
     assert sum(any(c.code == "low_margin" for c in found) for found in close) == 2
 
 
+def test_the_thresholds_of_a_network_that_crops_count_the_images_border(runtime_of):
+    """Its map ends inside the image, so that none of its heat is at the border."""
+    films = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), np.uint8)
+    spec = warning_thresholds(runtime_of(models.cropped_square), films)
+    assert spec.heat["gradcam"].border_heat == 0.0
+    assert warning_thresholds(runtime_of(models.padded_square), films).heat["gradcam"].border_heat > 0.0
+
+
 def test_of_many_films_some_are_drawn():
     """The first and the last half differ; both are asked."""
 
