@@ -30,6 +30,8 @@ from app.errors import MalformedBodyError, TensorError, of_image
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _MAX_TENSORS = 16
+# KServe's published example of a request with base64 gives its shape as a model's metadata would.
+_FREE = -1
 
 
 def read_request(model: str, version: str, body: bytes, header_length: str | None) -> InferRequest:
@@ -125,7 +127,8 @@ def _inputs(described: Sequence[dict[str, Any]], binary: memoryview) -> tuple[li
             refuse_extensions(key)
         size = member(parameters, "binary_data_size", int, None)
         name, datatype = member(each, "name", str, ""), member(each, "datatype", str, "")
-        shape = checked_shape(name, member(each, "shape", list, []))
+        sizes = member(each, "shape", list, [])
+        shape = (_FREE,) if size is None and sizes == [_FREE] else checked_shape(name, sizes)
         if size is None:
             tensors.append(_from_json(name, datatype, shape, member(each, "data", list, [])))
             continue
@@ -144,6 +147,8 @@ def _from_json(name: str, datatype: str, shape: tuple[int, ...], values: list[An
         return Tensor(name, datatype, shape, pixels)
     if datatype == "BYTES":
         texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
+        if shape == (_FREE,):
+            shape = (len(texts),)
         check_count(name, shape, len(texts))
         return Tensor(name, datatype, shape, [_decoded(index, len(texts), text) for index, text in enumerate(texts)])
     raise TensorError(f"input {name[:80]!r} has the datatype {datatype[:80]!r}; inputs are BYTES or UINT8")

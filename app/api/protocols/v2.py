@@ -96,7 +96,6 @@ _UNSUPPORTED = {
     "/v2/models/{rest:path}/config": "Triton's model configuration; GET /v2/models/M describes the model M",
     "/v2/models/{rest:path}/generate": "generation of text",
     "/v2/models/{rest:path}/generate_stream": "streaming",
-    "/v2/models/stats": "Triton's statistics; GET /metrics has those of the service",
     "/v2/models/{rest:path}/stats": "Triton's statistics; GET /metrics has those of the service",
     "/v2/models/{rest:path}/trace/setting": "control of traces",
     "/v2/systemsharedmemory/{rest:path}": "shared memory; send tensors in the request",

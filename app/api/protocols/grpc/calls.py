@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,17 +9,16 @@ from http import HTTPStatus
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from pydantic import SecretStr
 
 from app.api.access_log import record
 from app.api.auth import check_key
 from app.api.middleware import is_request_id
 from app.api.problems import Fault, fault_of, log_unexpected
-from app.errors import UnsupportedFeatureError
+from app.errors import MalformedBodyError, UnsupportedFeatureError
 from app.telemetry.logs import request_id
 from app.telemetry.stages import Telemetry
-
-log = logging.getLogger(__name__)
 
 SERVICE = "/inference.GRPCInferenceService/"
 # Health is open, as it is over HTTP.
@@ -62,7 +60,7 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
             try:
                 if details.method not in _OPEN:
                     check_key(_key(metadata), self._keys)
-                answer = await handler.unary_unary(message, context)
+                answer = await handler.unary_unary(_parsed(message, handler.request_deserializer), context)
                 status = HTTPStatus.OK.value
             except Exception as error:  # no exception may end the process  # noqa: BLE001
                 fault = fault_of(error)
@@ -75,7 +73,15 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
                 request_id.reset(token)
             return answer
 
-        return grpc.unary_unary_rpc_method_handler(handle, handler.request_deserializer, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(handle, response_serializer=handler.response_serializer)
+
+
+def _parsed(message: bytes, parse: Callable[[bytes], Any]) -> Any:
+    # gRPC itself would call this the failure of the server.
+    try:
+        return parse(message)
+    except DecodeError as error:
+        raise MalformedBodyError("the message is not one of the protocol") from error
 
 
 async def _abort(context: Any, error: Exception, fault: Fault) -> None:
