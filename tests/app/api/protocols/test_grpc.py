@@ -15,6 +15,7 @@ from app.errors import SetupError
 from app.main import create_app
 from app.settings import Settings
 from tests import models
+from tests.doubles import BrightnessRuntime
 from tests.pictures import constant, decoded, encoded, noise
 from tests.protocol_bodies import raw_bytes
 from tests.servers import free_port, serving
@@ -301,5 +302,6 @@ def test_without_its_packages_a_port_stops_the_start():
 
 def test_a_port_that_is_taken_stops_the_start(server):
     """Two services would otherwise share it."""
-    with pytest.raises(SetupError, match="LIGHTBOX_GRPC_PORT"), TestClient(create_app(Settings(grpc_port=server[1]))):
+    app = create_app(Settings(grpc_port=server[1]), BrightnessRuntime())
+    with pytest.raises(SetupError, match="LIGHTBOX_GRPC_PORT"), TestClient(app):
         pass
