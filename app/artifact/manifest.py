@@ -115,6 +115,22 @@ class WarningThresholds(_Frozen):
     heat: dict[str, HeatThresholds]
 
 
+class RegionSpec(_Frozen):
+    """The organ that the model locates in each image with its output `regions`, and thresholds.
+
+    The features are those ahead of any gate that multiplies them by the region, so that the heat can tell where the
+    network looked. `gated` says that the head has such a gate. The region is found in an image if it covers more than
+    `min_share_of_image` of it; a model that finds nothing answers zeros. `min_share_of_heat` has, by CAM method, the
+    smallest share of the heat that usually lies in the region, measured on training images; a method without one has no
+    warning.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    gated: bool = False
+    min_share_of_image: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    min_share_of_heat: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+
+
 class SelfTestSpec(_Frozen):
     """The golden cases, `cases` of them in `file`, and the tolerances of a replay.
 
@@ -154,9 +170,9 @@ class Manifest(_Frozen):
     with `multi_label` each class holds or not by itself, and probabilities are sigmoids. `thresholds`, in the order of
     `classes`, are the probabilities from which on a class of a multi-label model holds; None is 0.5 for each.
     `temperature` divides the logits before the softmax or sigmoid (Guo et al., "On Calibration of Modern Neural
-    Networks", ICML 2017). `cautions` (the thresholds of warnings), `self_test` and `sanity` are None in artefacts that
-    were exported before these existed; `cautions` is also None if the training images are unknown. `files` maps every
-    other file of the entry to its SHA-256.
+    Networks", ICML 2017). `region` is None if the model has no output `regions`. `cautions` (the thresholds of
+    warnings), `self_test` and `sanity` are None in artefacts that were exported before these existed; `cautions` is
+    also None if the training images are unknown. `files` maps every other file of the entry to its SHA-256.
     """
 
     schema_version: Literal[1] = 1
@@ -170,6 +186,7 @@ class Manifest(_Frozen):
     feature_layer: FeatureLayer
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     novelty: NoveltySpec | None = None
+    region: RegionSpec | None = None
     cautions: WarningThresholds | None = None
     self_test: SelfTestSpec | None = None
     sanity: SanitySpec | None = None

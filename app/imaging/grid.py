@@ -56,6 +56,17 @@ def cells_of(count: int, start: float, extent: float, pixels: range) -> np.ndarr
     return np.clip(np.floor(centres * count / extent), 0, count - 1).astype(np.intp)
 
 
+def overlaps(cells: int, start: float, stop: float, pixels: int) -> np.ndarray:
+    """Return the share of each cell that each pixel covers, `[cells, pixels]`.
+
+    The cells divide evenly `start` to `stop`, in pixels, along an axis of an image of `pixels`. No pixel covers what
+    lies outside the image.
+    """
+    edges, left = np.linspace(start, stop, cells + 1)[:, None], np.arange(pixels)
+    overlap = np.minimum(edges[1:], left + 1) - np.maximum(edges[:-1], left)
+    return np.maximum(overlap, 0) * cells / (stop - start)
+
+
 def _shares(cells: int, pixels: int, start: float, stop: float) -> Float32Array:
     """Return the weight of each cell in each pixel, `[pixels, cells]`, if cells `start`..`stop` cover the pixels.
 

@@ -26,6 +26,7 @@ from app.artifact.runtimes.base import Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.explain.cams import gradcam, normalise
 from app.imaging.geometry import Box, Fit, Region
+from app.imaging.grid import overlaps
 from app.imaging.picture import Picture
 from scripts.datasets.films import Film, patient_key, read_lung_mask, read_pixels
 from scripts.datasets.images import network_input, read_image
@@ -61,17 +62,10 @@ def heat_inside(heatmap: Float32Array, mask: UInt8Array, box: Box) -> float:
         box: the part of the input that the heatmap covers.
     """
     region = Region(0, 0, mask.shape[1], mask.shape[0]).part(box)
-    down = _overlaps(heatmap.shape[0], region.top, region.bottom, mask.shape[0])
-    across = _overlaps(heatmap.shape[1], region.left, region.right, mask.shape[1])
+    down = overlaps(heatmap.shape[0], region.top, region.bottom, mask.shape[0])
+    across = overlaps(heatmap.shape[1], region.left, region.right, mask.shape[1])
     shares = down @ mask @ across.T  # [h, w]
     return float((heatmap * shares).sum() / heatmap.sum())
-
-
-def _overlaps(cells: int, start: float, stop: float, pixels: int) -> np.ndarray:
-    """Return the share of each cell that each pixel covers, `[cells, pixels]`; the cells divide `start` to `stop`."""
-    edges, left = np.linspace(start, stop, cells + 1)[:, None], np.arange(pixels)
-    overlap = np.minimum(edges[1:], left + 1) - np.maximum(edges[:-1], left)
-    return np.maximum(overlap, 0) * cells / (stop - start)
 
 
 def _gamma(exponent: float) -> Callable[[Picture], Picture]:
