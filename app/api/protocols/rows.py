@@ -11,11 +11,13 @@ from typing import Any
 
 from app.api.protocols.inference import OVERLAY
 from app.api.protocols.tensors import InferResponse, Tensor
+from app.api.schemas import ExplanationOut, PredictionOut
 from app.api.serializers import explanation_out, prediction_json, prediction_text
 from app.serving.answers import Explanation, Prediction
 from app.serving.interface import Answer
 
-_EXPLANATION = frozenset({"explanation", "receipt"})
+# What `/explain` answers beside what `/predict` does.
+_EXPLANATION = frozenset(ExplanationOut.model_fields.keys() - PredictionOut.model_fields.keys())
 
 
 def prediction_rows(request_id: str, answer: Answer[Prediction], top: int | None) -> bytes:
@@ -25,14 +27,17 @@ def prediction_rows(request_id: str, answer: Answer[Prediction], top: int | None
 
 
 def explanation_rows(request_id: str, answer: Answer[Explanation], top: int | None) -> bytes:
-    """Return `predictions`, and `explanations`, in which each is the `explanation` of `/explain` with its `receipt`."""
+    """Return `predictions`, and `explanations`: for each image what `/explain` answers beside, its receipt for example."""
     outs = [explanation_out(request_id, answer.manifest, result, top) for result in answer.results]
     predictions = ",".join(prediction_text(out, without=_EXPLANATION) for out in outs)
-    explanations = ",".join(
-        f'{out.explanation.model_dump_json(by_alias=True)[:-1]},"receipt":{out.receipt.model_dump_json()}}}'
-        for out in outs
-    )
+    explanations = ",".join(_explanation(out) for out in outs)
     return f'{{"predictions":[{predictions}],"explanations":[{explanations}]}}'.encode()
+
+
+def _explanation(answer: ExplanationOut) -> str:
+    """Return the explanation of an image, and beside its own fields what goes with it."""
+    beside = answer.model_dump_json(by_alias=True, include=set(_EXPLANATION - {"explanation"}))
+    return f"{answer.explanation.model_dump_json(by_alias=True)[:-1]},{beside[1:]}"
 
 
 def columns(response: InferResponse) -> bytes:
