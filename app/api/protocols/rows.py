@@ -27,7 +27,7 @@ def prediction_rows(request_id: str, answer: Answer[Prediction], top: int | None
 
 
 def explanation_rows(request_id: str, answer: Answer[Explanation], top: int | None) -> bytes:
-    """Return `predictions`, and `explanations`: for each image what `/explain` answers beside, its receipt for example."""
+    """Return `predictions`, and `explanations`: for each image what `/explain` answers beside, such as the receipt."""
     outs = [explanation_out(request_id, answer.manifest, result, top) for result in answer.results]
     predictions = ",".join(prediction_text(out, without=_EXPLANATION) for out in outs)
     explanations = ",".join(_explanation(out) for out in outs)
