@@ -20,6 +20,7 @@ def question_of(parameters: ExplainParameters) -> Question:
         counterfactual=parameters.counterfactual,
         all_classes=parameters.all_classes,
         faithfulness=parameters.faithfulness,
+        outline=parameters.outline,
     )
 
 

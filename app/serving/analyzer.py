@@ -16,11 +16,13 @@ from app.explain.cams import Heatmap, HeatmapSeries, cam_method, normalise, norm
 from app.explain.faithfulness import Faithfulness, judge, plan, visible_cells
 from app.explain.provenance import receipt
 from app.explain.question import Question, target_probability
-from app.explain.warnings import header_warnings, heatmap_warnings, prediction_warnings
+from app.explain.regions import RegionShare, covered_box, region_share, ungated
+from app.explain.warnings import header_warnings, heatmap_warnings, prediction_warnings, region_warnings
 from app.imaging.decoding import decode, to_input
 from app.imaging.encoders import encode_picture
-from app.imaging.geometry import seen_region
+from app.imaging.geometry import Box, Region, seen_region
 from app.imaging.network_input import InputImage, NetworkInput
+from app.imaging.outline import draw_outline
 from app.imaging.overlay import Style, downscaled, draw_overlay
 from app.serving.answers import Explanation, Novelty, Original, Prediction
 from app.serving.batching import Batcher, Rendezvous
@@ -93,7 +95,7 @@ class Analyzer:
         Raises:
             QuestionError: if it can't; the message says why.
         """
-        question.check(self.manifest.classes)
+        question.check(self.manifest.classes, locates_organ=self.manifest.region is not None)
         if question.faithfulness and not self._limits.faithfulness_maps:
             raise QuestionError("'faithfulness' is turned off in this service; leave it out")
 
@@ -150,9 +152,10 @@ class Analyzer:
         target = question.target(classes, prediction.label)
         if not target.any():  # the method is not class-specific: judge its map by the predicted class
             target = Question().target(classes, prediction.label)
-        return replace(
-            explanation, faithfulness=await self._faithfulness(prepared.pixels, explanation.heatmap.values, target)
+        faithfulness = await self._faithfulness(
+            prepared.pixels, explanation.heatmap.values, target, explanation.receipt.box
         )
+        return replace(explanation, faithfulness=faithfulness)
 
     def _explanation(
         self,
@@ -167,7 +170,13 @@ class Analyzer:
         target = question.target(self.manifest.classes, prediction.label)
         with self._telemetry.stage("render"):
             heatmap, class_maps = _heatmaps(evidence, question)
-            picture = None if drawing is None else self._draw(prepared, heatmap, drawing.style)
+            box = covered_box(self.manifest.feature_layer, evidence.box)
+            covered = self._covered(prepared.original, box)
+            region = self._region_share(evidence, question, heatmap, covered, prepared.original)
+            outline = evidence.regions if question.outline else None
+            picture = None
+            if drawing is not None:
+                picture = self._draw(prepared, heatmap, covered, drawing.style, outline)
             overlay = None
             if drawing is not None and picture is not None and drawing.encoded:
                 overlay, picture = encode_picture(picture, drawing.style.format), None
@@ -182,10 +191,34 @@ class Analyzer:
                 overlay=overlay,
                 faithfulness=None,
                 receipt=receipt(
-                    self.manifest, prepared.source.data, question.method, target.tolist(), self.runtime.library
+                    self.manifest, prepared.source.data, question.method, target.tolist(), self.runtime.library, box
                 ),
-                warnings=(*prediction.warnings, *heatmap_warnings(self.manifest, question.method, heatmap)),
+                warnings=(
+                    *prediction.warnings,
+                    *heatmap_warnings(self.manifest, question.method, heatmap, box, region),
+                ),
+                box=None if evidence.box is None else covered,
+                region=region,
+                outline=outline,
             )
+
+    def _covered(self, original: Original, box: Box) -> Region:
+        """Return the region of the original, in pixels, that the part `box` of the input shows."""
+        spec = self.manifest.input
+        return seen_region(original.width, original.height, spec.width, spec.height, spec.fit).part(box)
+
+    def _region_share(
+        self, evidence: Evidence, question: Question, heatmap: Heatmap, covered: Region, original: Original
+    ) -> RegionShare | None:
+        """Measure how much of the heat lies in the organ that the model locates, on heat that no gate has shaped."""
+        spec, regions = self.manifest.region, evidence.regions
+        if spec is None or regions is None:
+            return None
+        if spec.gated:
+            gradients = question.gradient(ungated(spec, evidence.gradients))
+            heatmap = normalise(cam_method(question.method)(evidence.features, gradients))
+        box = covered_box(self.manifest.feature_layer, evidence.box)
+        return region_share(spec, heatmap.values, regions, box, covered.box(original.width, original.height))
 
     async def _prepare(
         self, image: InputImage, frame: int | None, together: Rendezvous | None, *, canvas: bool
@@ -216,23 +249,23 @@ class Analyzer:
             small = downscaled(picture.image, self._limits.max_overlay_side) if canvas else None
             return _PreparedImage(image, original, pixels, small)
 
-    def _draw(self, prepared: _PreparedImage, heatmap: Heatmap, style: Style) -> Image.Image:
-        spec, original, canvas = self.manifest.input, prepared.original, prepared.canvas
+    def _draw(
+        self, prepared: _PreparedImage, heatmap: Heatmap, covered: Region, style: Style, outline: Float32Array | None
+    ) -> Image.Image:
+        original, canvas = prepared.original, prepared.canvas
         assert canvas is not None
-        region = seen_region(original.width, original.height, spec.width, spec.height, spec.fit)
-        region = region.part(self.manifest.feature_layer.box)
-        region = region.scaled(canvas.width / original.width, canvas.height / original.height)
-        return draw_overlay(canvas, heatmap.values, region, style, max_side=self._limits.max_overlay_side)
+        region = covered.scaled(canvas.width / original.width, canvas.height / original.height)
+        picture = draw_overlay(canvas, heatmap.values, region, style, max_side=self._limits.max_overlay_side)
+        return picture if outline is None else draw_outline(picture, outline, region)
 
     async def _faithfulness(
-        self, pixels: UInt8Array, heatmap: Float32Array, target: Float32Array
+        self, pixels: UInt8Array, heatmap: Float32Array, target: Float32Array, box: Box
     ) -> Faithfulness | None:
         """Judge `heatmap` by the scores of perturbed images, which share batches with other requests.
 
         At most half a batch of them is submitted at a time, so that every batch has room for other requests. The result
         is None if all heat lies outside the input, in the padding of a network that pads.
         """
-        box = self.manifest.feature_layer.box
         steps, random_maps = self._limits.faithfulness_steps, self._limits.faithfulness_maps
         cells, _ = visible_cells(heatmap, pixels.shape[0], pixels.shape[1], box)
         if not cells.any():
@@ -259,18 +292,25 @@ class Analyzer:
         labels = None
         if manifest.task == "multi_label":
             labels = tuple(name for name, value in by_class.items() if value >= manifest.threshold(name))
+        not_found = region_warnings(manifest, scores.box, scores.regions)
         prediction = Prediction(
             original=original,
             probabilities=by_class,
             labels=labels,
             novelty=None if spec is None else Novelty(float(scores.novelty), spec.threshold),
-            warnings=(*original.warnings, *prediction_warnings(manifest, probabilities, float(scores.novelty))),
+            warnings=(
+                *original.warnings,
+                *prediction_warnings(manifest, probabilities, float(scores.novelty)),
+                *not_found,
+            ),
         )
         model = (manifest.name, str(manifest.version))
         for name in (prediction.label,) if labels is None else labels:
             self._telemetry.metrics.predictions.labels(*model, name).inc()
         if prediction.novelty is not None and prediction.novelty.out_of_distribution:
             self._telemetry.metrics.novel_images.labels(*model).inc()
+        if not_found:
+            self._telemetry.metrics.regions_not_found.labels(*model).inc()
         return prediction
 
 

@@ -83,6 +83,12 @@ class Metrics:
             ["model", "version"],
             registry=registry,
         )
+        self.regions_not_found = Counter(
+            "lightbox_regions_not_found",
+            "Images in which the model did not find the organ that it looks for; a rise is a sign of drift.",
+            ["model", "version"],
+            registry=registry,
+        )
 
     def answered(self, protocol: str, method: str, route: str, status: int, seconds: float) -> None:
         """Count one response.

@@ -33,6 +33,9 @@ EXPLAIN = ":explain"
 # The binary form of an artefact, in the protocol's words ("Platforms").
 PLATFORM = "tensorflow_savedmodel"
 OVERLAY = "overlay"
+_REGION_SHARE = "region_share"
+# The share of heat of an image in which the organ was not found, or whose map is empty: a tensor has no null.
+NO_SHARE = -1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,11 @@ def _novelty(results: Sequence[Prediction]) -> Float32Array:
     return np.array([result.novelty.score if result.novelty else 0.0 for result in results], np.float32)
 
 
+def _region_share(results: Sequence[Explanation]) -> Float32Array:
+    shares = [None if result.region is None else result.region.share_of_heat for result in results]
+    return np.array([NO_SHARE if share is None else share for share in shares], np.float32)
+
+
 _PREDICTION: dict[str, _Output[Prediction]] = {
     "label": _Output("BYTES", lambda _: (), lambda results: [result.label.encode() for result in results]),
     "probabilities": _Output("FP32", lambda manifest: (len(manifest.classes),), _probabilities),
@@ -93,6 +101,7 @@ _EXPLANATION: dict[str, _Output[Explanation]] = {
     OVERLAY: _Output(
         "BYTES", lambda _: (), lambda results: [result.overlay.data for result in results if result.overlay]
     ),
+    _REGION_SHARE: _Output("FP32", lambda _: (), _region_share),
 }
 
 
@@ -122,6 +131,7 @@ def outputs_of(manifest: Manifest, *, explains: bool) -> list[TensorSpec]:
         TensorSpec(name, output.datatype, (-1, *output.shape(manifest)))
         for table in tables
         for name, output in table.items()
+        if name != _REGION_SHARE or manifest.region is not None
     ]
 
 
@@ -163,7 +173,10 @@ async def _explain(
     parameters = options(ExplainParameters, name, request.version, request.parameters, query)
     unanswered = {name: getattr(parameters, name) for name in ("top", "all_classes", "faithfulness")}
     refuse_without_output(unanswered)
-    advertised = [name for name in (*_PREDICTION, *_EXPLANATION) if parameters.overlay or name != OVERLAY]
+    manifest = await service.models.manifest(_choice(parameters))
+    advertised = [
+        spec.name for spec in outputs_of(manifest, explains=True) if parameters.overlay or spec.name != OVERLAY
+    ]
     names = _wanted(request, advertised)
     drawing = Drawing(style_of(parameters)) if OVERLAY in names else None
     answer = await service.models.explain(
