@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-deps --
 INSTALLED := $(BIN)/python -m pip check --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: serve test check format lint types walls film up lock wheels keras2 cluster clean
+.PHONY: serve test check format lint types walls film up lock wheels keras2 protocols cluster clean
 
 serve: $(VENV)/serve.stamp  ## serve the shipped model on :8000
 	$(BIN)/python -m app
@@ -62,6 +62,7 @@ lock: $(VENV)/dev.stamp  ## resolve the locks anew
 	$(LAYER) --extra dev -o requirements-dev.lock
 	$(LAYER) -c requirements-dev.lock --extra ray -o requirements-ray.lock
 	$(LAYER) -c requirements-dev.lock -c requirements-ray.lock --override tests/cluster.overrides --extra cluster -o tests/cluster.lock
+	$(COMPILE:pyproject.toml=tests/protocols.in) --upgrade -o tests/protocols.lock
 	$(MAKE) wheels
 
 # People run this on Graviton and Apple machines, too; the CUDA layer is for Linux alone.
@@ -111,6 +112,16 @@ $(VENV)/cluster.stamp: requirements-ray.lock tests/cluster.lock $(VENV)/dev.stam
 	$(PYTHON) -m venv $(VENV)/cluster
 	$(VENV)/cluster/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes \
 		-r requirements.lock -r requirements-dev.lock -r requirements-ray.lock -r tests/cluster.lock
+	@touch $@
+
+# Another environment apart: what these clients require need not fit what the service requires.
+protocols: $(VENV)/protocols.stamp  ## real clients of the inference protocols, against a real server
+	LIGHTBOX_PROTOCOLS=$(abspath $(VENV))/protocols/bin/python $(BIN)/python -m pytest tests/process/test_protocols.py
+
+$(VENV)/protocols.stamp: tests/protocols.lock $(VENV)/dev.stamp
+	$(PYTHON) -m venv $(VENV)/protocols
+	$(VENV)/protocols/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r tests/protocols.lock
+	$(VENV)/protocols/bin/python -m pip check --disable-pip-version-check
 	@touch $@
 
 clean:
