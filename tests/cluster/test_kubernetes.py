@@ -4,6 +4,8 @@ They are never applied to a cluster here.
 """
 
 import importlib.util
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -219,3 +221,19 @@ def test_ray_is_configured_as_serve_yaml_is():
     assert local["applications"][0]["args"].keys() <= ClusterSettings.model_fields.keys()
     head = service["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0]
     assert config["http_options"]["port"] in [port["containerPort"] for port in head["ports"]]
+
+
+def test_the_inference_service_is_one_of_kserve():
+    """Every field is known to KServe's own SDK, and one that is not would be found."""
+    python = os.environ.get("LIGHTBOX_PROTOCOLS") or pytest.skip("needs LIGHTBOX_PROTOCOLS: make protocols")
+    service = of_kind(rendered(KUBERNETES / "overlays" / "kserve"), "InferenceService")
+
+    def unknown(manifest):
+        command = [python, ROOT / "tests" / "kserve_schema.py"]
+        return subprocess.run(
+            command, input=json.dumps(manifest), capture_output=True, text=True, check=True
+        ).stdout.split()
+
+    assert unknown(service) == []
+    predictor = {**service["spec"]["predictor"], "minReplica": 1}
+    assert unknown({**service, "spec": {"predictor": predictor}}) == [".spec.predictor.minReplica"]

@@ -91,6 +91,7 @@ def load(url, path="/predict", **parameters):
             job.result()
 
 
+OPEN_INFERENCE = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(IMAGE).decode()]}
 REQUESTS = {
     "predict": ("POST", "/predict?top=2", IMAGE, {}),
     "explain": ("POST", "/explain?method=layercam&all_classes=true", IMAGE, {}),
@@ -107,6 +108,19 @@ REQUESTS = {
     "encoding": ("POST", "/predict", IMAGE, {"Content-Encoding": "rot13"}),
     "not acceptable": ("POST", "/explain", IMAGE, {"Accept": "audio/ogg"}),
     "no such route": ("GET", "/nobody", b"", {}),
+    "KServe V1": (
+        "POST",
+        "/v1/models/tiny:explain",
+        json.dumps({"instances": [{"b64": base64.b64encode(IMAGE).decode()}] * 2}).encode(),
+        {},
+    ),
+    "Open Inference": (
+        "POST",
+        "/v2/models/tiny/infer",
+        json.dumps({"id": "same", "inputs": [OPEN_INFERENCE]}).encode(),
+        {},
+    ),
+    "Open Inference's readiness": ("GET", "/v2/models/tiny/ready", b"", {}),
     "liveness": ("GET", "/livez", b"", {}),
     "readiness": ("GET", "/readyz", b"", {}),
     "page": ("GET", "/", b"", {}),
