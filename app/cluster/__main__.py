@@ -34,6 +34,8 @@ def main() -> int:
     except ValidationError as error:
         return _failed(f"invalid settings: {faults_of(error)}")
     configure(settings.log_level, settings.log_format)
+    if settings.port == 0:
+        return _failed("LIGHTBOX_PORT is 0; name a port: Ray would choose one and not tell which")
     if not _is_free(settings.host, settings.port):
         # Ray would listen there as well, and the two servers would share the requests.
         return _failed(f"port {settings.port} of {settings.host} is taken; set LIGHTBOX_PORT to another one")
@@ -95,7 +97,10 @@ def _run(settings: Settings, cluster: ClusterSettings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: signals.release())
     while not signals.acquire(timeout=_LOOK_S):
-        serve.status()  # raises an error once Ray has stopped
+        try:
+            serve.status()
+        except Exception as error:  # noqa: BLE001  # whatever Ray raises, this process has nothing to serve with
+            return _failed(f"Ray has stopped: {error}")
     _drain(door, settings, signals)
     return 0
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from app.settings import Settings
 from scripts.benchmarks.bare import median_ms
 from scripts.benchmarks.figures import Figure
 from scripts.benchmarks.load import Server, rate, served
 from scripts.benchmarks.measurements import Effort, encode, sample_images
+from scripts.errors import ScriptError
 
 # Enough to keep two replicas busy, and less than a door lets wait.
 CLIENTS = 8
@@ -40,7 +43,23 @@ def run_cluster_benchmark(settings: Settings, effort: Effort, folder: Path | Non
         label = f"Ray, {replicas} replica{'s' if replicas > 1 else ''}"
         with served(settings, module="app.cluster", limit_s=600, variables=variables) as server:
             yield Figure(f"{label}: time to readiness", server.start_s, "s")
+            _wait_for_replicas(server.url, replicas)
             yield from _measure(server, bodies, effort, label, known)
+
+
+def _wait_for_replicas(url: str, count: int, limit_s: float = 300) -> None:
+    """Wait until `count` replicas run; the service is ready with the first.
+
+    Raises:
+        ScriptError: they do not within `limit_s` seconds.
+    """
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        families = text_string_to_metric_families(httpx.get(f"{url}/metrics").raise_for_status().text)
+        if sum(s.value for family in families if family.name == "lightbox_replicas" for s in family.samples) >= count:
+            return
+        time.sleep(0.5)
+    raise ScriptError(f"{count} replicas did not run within {limit_s:g} s")
 
 
 def _measure(
