@@ -63,11 +63,24 @@ HEADERS = [
 
 def prediction_json(request_id: str, manifest: Manifest, prediction: Prediction, top: int | None) -> bytes:
     """Serialize the response of `/predict`."""
-    return _json(PredictionOut(**_prediction_fields(request_id, manifest, prediction, top)))
+    return prediction_text(PredictionOut(**_prediction_fields(request_id, manifest, prediction, top))).encode()
 
 
 def explanation_json(request_id: str, manifest: Manifest, explanation: Explanation, top: int | None) -> bytes:
     """Serialize the response of `/explain`."""
+    return prediction_text(explanation_out(request_id, manifest, explanation, top)).encode()
+
+
+def prediction_text(answer: PredictionOut, *, without: frozenset[str] = frozenset()) -> str:
+    """Return an answer as JSON; `without` names fields to leave out."""
+    # Single-label models have no `labels`, rather than null ones: their answer is what it was before there were others.
+    return answer.model_dump_json(
+        by_alias=True, exclude=set(without if answer.labels is not None else without | {"labels"})
+    )
+
+
+def explanation_out(request_id: str, manifest: Manifest, explanation: Explanation, top: int | None) -> ExplanationOut:
+    """Return the response of `/explain`."""
     values, question = explanation.heatmap.values, explanation.question
     part = ExplanationPart(
         method=question.method,
@@ -91,7 +104,7 @@ def explanation_json(request_id: str, manifest: Manifest, explanation: Explanati
     fields = _prediction_fields(request_id, manifest, explanation.prediction, top)
     fields["warnings"] = _warnings(explanation)
     region = RegionOut(**dataclasses.asdict(explanation.region)) if explanation.region else None
-    return _json(ExplanationOut(**fields, explanation=part, region=region, receipt=_receipt(explanation.receipt)))
+    return ExplanationOut(**fields, explanation=part, region=region, receipt=_receipt(explanation.receipt))
 
 
 def secondary_capture_file(
@@ -155,11 +168,6 @@ def model_out(state: ModelState, manifest: Manifest) -> ModelOut:
     """Return the response of `/models/<name>`."""
     facts = manifest.model_dump(mode="json", exclude={"name", "version", "files", "schema_version"})
     return ModelOut(**_summary_fields(state), **facts, described=manifest.version, methods=list(METHODS))
-
-
-def _json(answer: PredictionOut) -> bytes:
-    # Single-label models have no `labels`, rather than null ones: their answer is what it was before there were others.
-    return answer.model_dump_json(by_alias=True, exclude=None if answer.labels is not None else {"labels"}).encode()
 
 
 def _overlay(drawn: EncodedPicture) -> OverlayOut:

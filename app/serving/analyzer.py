@@ -25,7 +25,7 @@ from app.imaging.network_input import InputImage, NetworkInput
 from app.imaging.outline import draw_outline
 from app.imaging.overlay import Style, downscaled, draw_overlay
 from app.serving.answers import Explanation, Novelty, Original, Prediction
-from app.serving.batching import Batcher
+from app.serving.batching import Batcher, Rendezvous
 from app.serving.workers import Workers
 from app.telemetry.stages import Telemetry
 
@@ -89,22 +89,41 @@ class Analyzer:
     def manifest(self) -> Manifest:
         return self.runtime.manifest
 
-    async def predict(self, image: InputImage, *, frame: int | None = None) -> Prediction:
+    def check(self, question: Question) -> None:
+        """Check that this model can answer `question`.
+
+        Raises:
+            QuestionError: if it can't; the message says why.
+        """
+        question.check(self.manifest.classes, locates_organ=self.manifest.region is not None)
+        if question.faithfulness and not self._limits.faithfulness_maps:
+            raise QuestionError("'faithfulness' is turned off in this service; leave it out")
+
+    async def predict(
+        self, image: InputImage, *, frame: int | None = None, together: Rendezvous | None = None
+    ) -> Prediction:
         """Predict the class probabilities of one image.
 
         Args:
             image: the image file, or pixels of the shape that the network takes.
             frame: the frame of a DICOM object, counted from 1; None if it has only one.
+            together: where the images of one request meet before they enter the queue, so that they share a batch.
 
         Raises:
             InputError: if the image can't be used; the subclass says why.
         """
-        prepared = await self._prepare(image, frame, canvas=False)
+        prepared = await self._prepare(image, frame, together, canvas=False)
         scores = await self._batcher.predict(prepared.pixels)
         return self._prediction(prepared.original, scores)
 
     async def explain(
-        self, image: InputImage, question: Question, drawing: Drawing | None = None, *, frame: int | None = None
+        self,
+        image: InputImage,
+        question: Question,
+        drawing: Drawing | None = None,
+        *,
+        frame: int | None = None,
+        together: Rendezvous | None = None,
     ) -> Explanation:
         """Predict the class probabilities of one image and locate the evidence that `question` asks for.
 
@@ -115,15 +134,14 @@ class Analyzer:
             question: what to explain.
             drawing: the overlay to draw; None for none.
             frame: the frame of a DICOM object, counted from 1; None if it has only one.
+            together: where the images of one request meet before they enter the queue, so that they share a batch.
 
         Raises:
             InputError: if the image can't be used or the question can't be answered; the subclass says why.
         """
+        self.check(question)
         classes = self.manifest.classes
-        question.check(classes, locates_organ=self.manifest.region is not None)
-        if question.faithfulness and not self._limits.faithfulness_maps:
-            raise QuestionError("'faithfulness' is turned off in this service; leave it out")
-        prepared = await self._prepare(image, frame, canvas=drawing is not None)
+        prepared = await self._prepare(image, frame, together, canvas=drawing is not None)
         evidence = await self._batcher.evidence(prepared.pixels, question.rows(classes))
         prediction = self._prediction(prepared.original, evidence)
         explanation = await self._workers.run(
@@ -202,9 +220,14 @@ class Analyzer:
         box = covered_box(self.manifest.feature_layer, evidence.box)
         return region_share(spec, heatmap.values, regions, box, covered.box(original.width, original.height))
 
-    async def _prepare(self, image: InputImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
+    async def _prepare(
+        self, image: InputImage, frame: int | None, together: Rendezvous | None, *, canvas: bool
+    ) -> _PreparedImage:
         with self._batcher.expect():
-            return await self._workers.run(lambda: self._decode(image, frame, canvas=canvas))
+            prepared = await self._workers.run(lambda: self._decode(image, frame, canvas=canvas))
+            if together is not None:
+                await together.wait()
+            return prepared
 
     def _decode(self, image: InputImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
         spec = self.manifest.input

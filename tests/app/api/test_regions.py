@@ -21,6 +21,7 @@ from app.settings import Settings
 from tests import models
 from tests.dicoms import dicom
 from tests.pictures import constant, decoded, encoded, noise
+from tests.protocol_bodies import json_tensor, outputs_of
 
 
 def serving(entry, tmp_path, **changes):
@@ -114,6 +115,16 @@ def test_the_box_is_that_of_the_original_however_it_is_fitted(entry_of, tmp_path
         assert found["explanation"]["box"] == pytest.approx(box, abs=3)
         place = hottest(client, data)
     assert place == pytest.approx((spot[0] + spot[2] / 2, spot[1] + spot[3] / 2), abs=4)
+
+
+def test_the_open_inference_protocol_has_the_share_of_heat(organ):
+    """As an output that only such a model advertises; −1 stands for no share."""
+    images = (FILM, encoded(film(red=(), green=[SPOT])))
+    path = f"/v2/models/{models.red_organ.__name__}:explain"
+    body = {"inputs": [json_tensor(*images)], "parameters": {"class": "bright"}}
+    shares = outputs_of(organ.post(f"{path}/infer", json=body))["region_share"]
+    assert shares.tolist() == [pytest.approx(explained(organ, **{"class": "bright"})["region"]["share_of_heat"]), -1]
+    assert [each["name"] for each in organ.get(path).json()["outputs"]][-1] == "region_share"
 
 
 def test_no_organ_is_the_whole_image_and_a_warning(organ):
