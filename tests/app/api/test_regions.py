@@ -14,7 +14,7 @@ import pydicom
 import pytest
 from starlette.testclient import TestClient
 
-from app.artifact.manifest import read_manifest
+from app.artifact.manifest import RegionSpec, read_manifest
 from app.artifact.store import seal
 from app.main import create_app
 from app.settings import Settings
@@ -161,6 +161,21 @@ def test_the_share_of_heat_in_the_organ(organ, green, share):
     assert region.pop("share_of_heat") == pytest.approx(share, abs=0.06)  # pixels are blurred where they are resized
     assert region.pop("share_of_image") == pytest.approx((32 * 48 - 16 * 24) / (64 * 96), abs=0.01)
     assert region == {"name": "organ", "found": True}
+
+
+@pytest.mark.parametrize("method", ["gradcam", "hirescam", "layercam"])
+def test_a_gate_does_not_answer_for_the_model(entry_of, tmp_path, method):
+    """One spot in the frame and one in its hole, which the head's gate shuts: the network looked at both.
+
+    Methods that use gradients cell by cell show only the first, so that the share of their own map would be all.
+    """
+    region = RegionSpec(name="organ", gated=True)
+    data = encoded(ring() | film(red=(), green=[SPOT, (24, 36, 8, 12)]))
+    with serving(entry_of(models.gated_organ), tmp_path, region=region) as client:
+        answer = explained(client, data, **{"class": "bright", "method": method})
+    values = np.array(answer["explanation"]["heatmap"]["values"])
+    assert (values[1, 1] > 0.1) == (method == "gradcam")
+    assert answer["region"]["share_of_heat"] == pytest.approx(0.5, abs=0.06)
 
 
 def test_an_empty_map_has_no_share(organ):
