@@ -59,20 +59,20 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         entry = find_artifact(options.store, options.model, options.version)
         if options.ray is not None:
-            rows, table = _with_ray(options, entry, question, style), f"{options.out}/results.parquet"
+            (count, unreadable), table = _with_ray(options, entry, question, style), f"{options.out}/results.parquet"
         else:
             out = Path(options.out)
             job = FolderJob(Path(options.folder), out, question, style, options.side, options.at_once)
             rows, table = explain_folder(job, TensorFlowRuntime(entry)), f"{out / 'index.html'}"
+            count, unreadable = len(rows), sum(bool(row["error"]) for row in rows)
     except (LightboxError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    unreadable = sum(bool(row["error"]) for row in rows)
-    print(f"explained {len(rows) - unreadable} images; {unreadable} files can't be read; see {table}")
+    print(f"explained {count - unreadable} images; {unreadable} files can't be read; see {table}")
     return 0
 
 
-def _with_ray(options: argparse.Namespace, entry: Path, question: Question, style: Style) -> list[dict[str, str]]:
+def _with_ray(options: argparse.Namespace, entry: Path, question: Question, style: Style) -> tuple[int, int]:
     try:
         from scripts.batch.distributed import DistributedJob, explain_distributed  # noqa: PLC0415  # optional
         from scripts.batch.locations import Location  # noqa: PLC0415  # optional

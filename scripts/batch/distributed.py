@@ -65,10 +65,13 @@ class DistributedJob:
         return question_text(self.question, self.style, self.side)
 
 
-def explain_distributed(job: DistributedJob, address: str) -> list[Row]:
-    """Explain every image of `job` with the Ray cluster at `address`, and return the rows of its table.
+def explain_distributed(job: DistributedJob, address: str) -> tuple[int, int]:
+    """Explain every image of `job` with the Ray cluster at `address`, and write its table.
 
     `address` is `local` for Ray on this machine, for as long as it takes, or what `ray.init` takes.
+
+    Returns:
+        The number of files, and how many of them can't be read.
 
     Raises:
         QuestionError: the question names an unknown class or method, or the method can't answer it.
@@ -80,7 +83,7 @@ def explain_distributed(job: DistributedJob, address: str) -> list[Row]:
     job.question.check(manifest.classes, locates_organ=manifest.region is not None)
     header = job.header(manifest)
     files = sorted(job.folder.files(leave_out=job.out), key=lambda file: file.name)
-    done = {row["file"] for row in finished(job.out, header, files, _model(manifest), job.question_text)}
+    done = finished(job.out, header, files, _model(manifest), job.question_text)
     done &= {file.name.removeprefix("overlays/")[: -len(job.style.format) - 1] for file in job.out.files()}
     pending = [file for file in files if file.name not in done]
     if pending:

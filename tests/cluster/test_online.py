@@ -311,7 +311,10 @@ def test_a_model_that_a_replica_refuses_is_told(entry_of, tmp_path):
     settings = {"LIGHTBOX_REPLICAS": "1"}
     with starting(entry, module="app.cluster", **settings) as server:
         assert server.process.wait(timeout=START_S) == 1
-        assert "lightbox: the model is refused: version 1 of 'model': saved_model.pb" in server.log()
+        assert (
+            "lightbox: the model is refused: version 1 of 'model': model/1/saved_model.pb has the SHA-256"
+            in server.log()
+        )
 
 
 def test_a_signal_lets_open_requests_finish_and_leaves_no_process(one):
