@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from app.errors import ArtifactError
+from scripts.datasets.collection import add_data_options, selection_of
 from scripts.errors import ScriptError
 from scripts.exporting.expectations import add_expectations, expectation_of
 from scripts.training.pipeline import train
@@ -16,11 +17,9 @@ from scripts.training.recipe import add_recipe_options, recipe_of
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status, which is 1 after an error message."""
     parser = argparse.ArgumentParser(prog="python -m scripts.train", description=__doc__)
-    parser.add_argument(
-        "--data", type=Path, required=True, help="a folder with metadata.csv, or with one sub-folder per class"
-    )
+    add_data_options(parser)
     parser.add_argument("--classes", help="class names in order: a,b,c; default: sorted")
-    parser.add_argument("--name", help="name in the model store; default: DATA-BACKBONE")
+    parser.add_argument("--name", help="name in the model store; default: DATA-BACKBONE, after the first folder")
     parser.add_argument("--store", type=Path, default=Path("model_store"))
     parser.add_argument(
         "--work",
@@ -33,11 +32,11 @@ def main(arguments: list[str] | None = None) -> int:
     add_expectations(parser)
     options = parser.parse_args(arguments)
     recipe = recipe_of(options)
-    name = options.name or f"{options.data.resolve().name}-{options.backbone}"
+    name = options.name or f"{options.data[0].resolve().name}-{options.backbone}"
     classes = options.classes.split(",") if options.classes else None
     try:
         entry = train(
-            options.data,
+            selection_of(options),
             name,
             options.store,
             options.work,
