@@ -30,10 +30,15 @@ LightboxError
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class LightboxError(Exception):
     """Base class of all errors; `str(error)` says what failed, what was expected and what to do."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is pickled as a call with its message, which the initialisers of some subclasses don't take.
+        return _restore, (type(self), str(self)), vars(self)
 
 
 class InputError(LightboxError):
@@ -139,3 +144,8 @@ class SignatureError(ArtifactError):
 
 class SelfTestError(ArtifactError):
     """The model does not reproduce the golden cases from its export, or failed its sanity check."""
+
+
+def _restore(kind: type[LightboxError], message: str) -> LightboxError:
+    """Make a pickled error again, without calling its initialiser."""
+    return kind.__new__(kind, message)

@@ -1,5 +1,10 @@
-"""Run by a Python that has tf_keras: writes models of Keras 2 and what they answer into the folder that it is given."""
+"""Run by a Python that has tf_keras: writes models of Keras 2 and what they answer into the folder that it is given.
 
+Some it makes, with random weights; others are published in packages, trained.
+"""
+
+import importlib.metadata
+import shutil
 import sys
 from pathlib import Path
 
@@ -55,7 +60,29 @@ MODELS = {
 }
 
 
+# Where a package keeps its model, and what its code does with an image of 0..255 before it asks the model.
+PUBLISHED = {
+    "emotions": ("fer", "fer/data/emotion_model.hdf5", lambda image: image / 127.5 - 1.0),
+    "digits": ("sudoku-ocr", "sudoku_ocr/cnn.h5", lambda image: image / 255.0),
+}
+
+
+def write_published(folder: Path) -> None:
+    for name, (package, file, scale) in PUBLISHED.items():
+        path = folder / f"{name}.h5"
+        # Not imported: its code needs packages that are not here.
+        shutil.copyfile(importlib.metadata.distribution(package).locate_file(file), path)
+        model = keras.models.load_model(path)
+        noise = np.random.default_rng(0).integers(0, 256, (4, *model.input_shape[1:]), np.uint8)
+        ramps = np.arange(noise[0].size).reshape(noise[0].shape) * 255 // noise[0].size
+        images = np.concatenate([noise, [noise[0] // 4, ramps, 255 - ramps]]).astype(np.uint8)
+        np.savez(
+            folder / f"{name}.npz", images=images, outputs=model.predict(scale(images.astype(np.float32)), verbose=0)
+        )
+
+
 def main(folder: Path) -> None:
+    write_published(folder)
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
     for name, build in MODELS.items():
         keras.utils.set_random_seed(0)

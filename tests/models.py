@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
+
+from scripts.exporting.split_model import SplitModel
 
 SIDE = 16
 
@@ -142,10 +145,11 @@ def repeated_names() -> keras.Model:
     return randomised(keras.Model(image, layers.Dense(3, activation="softmax")(layers.Flatten()(x))))
 
 
-def planted_square() -> keras.Model:
+def planted_square(*before: layers.Layer) -> keras.Model:
     """Class `bright` is the sum of what is bright, by hand-set weights: no training, and one right answer."""
     stack = [
         keras.Input((32, 32, 3)),
+        *before,
         layers.Conv2D(1, 4, strides=4, activation="relu", name="features"),
         layers.GlobalAveragePooling2D(),
         layers.Dense(2, activation="softmax"),
@@ -154,6 +158,69 @@ def planted_square() -> keras.Model:
     kernel = np.full((4, 4, 3, 1), 1 / (255 * 48), np.float32)
     model.set_weights([kernel, np.array([-0.2], np.float32), np.array([[-4.0, 4.0]], np.float32), np.zeros(2)])
     return model
+
+
+def cropped_square() -> keras.Model:
+    """The same, which sees only the middle 16 x 16 pixels: 4 x 4 cells over a quarter of the input."""
+    return planted_square(layers.CenterCrop(16, 16))
+
+
+def padded_square() -> keras.Model:
+    """The same, with 8 black pixels on every side: 12 x 12 cells, of which 8 x 8 cover the input."""
+    return planted_square(layers.ZeroPadding2D(8))
+
+
+@keras.saving.register_keras_serializable("tests")
+class RedBox(layers.Layer):
+    """Crops each image to the bounding box of its red pixels, and answers crop, box and the red share of 4 x 4 cells.
+
+    An image without red pixels is taken whole. Positions are those of half-pixel centres.
+    """
+
+    CROP, GRID = 16, 4
+
+    def call(self, images):
+        side = images.shape[1]
+        red = images[..., 0] >= 128  # [B, H, W]
+        top, bottom = self._extent(tf.reduce_any(red, axis=2), side)
+        left, right = self._extent(tf.reduce_any(red, axis=1), side)
+        box = tf.stack([left, top, right, bottom], axis=-1)  # in pixels
+        down, across = (self._overlaps(box[:, axis], box[:, axis + 2], side) for axis in (1, 0))
+        regions = down @ tf.cast(red, tf.float32) @ tf.linalg.matrix_transpose(across)
+        scale = (box[:, 2:] - box[:, :2]) / self.CROP
+        first, last = box[:, :2] - 0.5 + scale / 2, box[:, 2:] - 0.5 - scale / 2
+        corners = tf.concat([first[:, ::-1], last[:, ::-1]], axis=-1) / (side - 1)
+        crop = tf.image.crop_and_resize(images, corners, tf.range(tf.shape(images)[0]), (self.CROP, self.CROP))
+        return crop, box / side, regions
+
+    def _extent(self, marked, side):
+        """The first and the last marked entry of each row, or all of it."""
+        first = tf.argmax(marked, axis=-1, output_type=tf.int32)
+        last = side - tf.argmax(marked[:, ::-1], axis=-1, output_type=tf.int32)
+        return tf.cast(first, tf.float32), tf.cast(last, tf.float32)
+
+    def _overlaps(self, start, stop, side):
+        """The share of each cell that each pixel covers, `[B, cells, pixels]`."""
+        edges = start[:, None] + (stop - start)[:, None] * np.arange(self.GRID + 1, dtype=np.float32) / self.GRID
+        pixels = np.arange(side, dtype=np.float32)
+        overlap = tf.minimum(edges[:, 1:, None], pixels + 1) - tf.maximum(edges[:, :-1, None], pixels)
+        return tf.maximum(overlap, 0.0) * self.GRID / (stop - start)[:, None, None]
+
+
+def red_organ() -> SplitModel:
+    """Finds what is red, looks at nothing else, and says `bright` for what is green there; weights set by hand."""
+    image = keras.Input((32, 32, 3))
+    crop, box, regions = RedBox()(image)
+    cells = layers.Conv2D(1, 4, strides=4, activation="relu", name="features")
+    trunk = keras.Model(image, [cells(crop), box, regions])
+    green = np.zeros((4, 4, 3, 1), np.float32)
+    green[:, :, 1] = 1 / (255 * 16)
+    cells.set_weights([green, np.array([-0.2], np.float32)])
+    top = layers.Dense(2)
+    features = keras.Input((4, 4, 1))
+    head = keras.Model(features, top(layers.GlobalAveragePooling2D()(features)))
+    top.set_weights([np.array([[-4.0, 4.0]], np.float32), np.zeros(2)])
+    return SplitModel(trunk, head, "features")
 
 
 PACKABLE: dict[str, tuple[Callable[[], keras.Model], str]] = {

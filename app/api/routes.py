@@ -1,4 +1,4 @@
-"""The routes: each reads its request, calls the analyzer and responds."""
+"""The routes: each reads its request, asks the models and responds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ from app.imaging.encoders import PICTURE_FORMATS, npy
 from app.imaging.headers import EncodedImage
 from app.imaging.overlay import Style
 from app.serving.admission import Slot
-from app.serving.analyzer import Analyzer, Drawing
+from app.serving.analyzer import Drawing
+from app.serving.interface import ModelChoice
 from app.serving.service import Service
 from app.telemetry.metrics import CONTENT_TYPE
 
@@ -82,20 +83,19 @@ class _Asked(NamedTuple):
     """What a request asks of which model."""
 
     service: Service
-    analyzer: Analyzer
+    choice: ModelChoice
     image: EncodedImage
 
 
 @asynccontextmanager
 async def _admitted(request: Request, schema: type[P]) -> AsyncIterator[tuple[_Asked, P]]:
-    """Hold a slot during the block, and yield the requested model, the image and the parameters."""
+    """Hold a slot during the block, and yield the chosen model, the image and the parameters."""
     service = _service(request)
     async with service.admission.slot() as slot:
         body = await _body(request, slot)
         upload = await service.workers.run(lambda: _upload(request, body))
         parameters = parse_parameters(schema, [*request.query_params.multi_items(), *upload.parameters])
-        async with service.registry.lease(parameters.model, parameters.version) as analyzer:
-            yield _Asked(service, analyzer, upload.image), parameters
+        yield _Asked(service, ModelChoice(parameters.model, parameters.version), upload.image), parameters
 
 
 def _upload(request: Request, body: bytes) -> Upload:
@@ -128,12 +128,12 @@ router = APIRouter(dependencies=[Depends(authenticate)], responses=problem_respo
 async def predict(request: Request) -> Response:
     """Predict the class probabilities of one image."""
     best_type(_accept(request), [JSON])
-    async with _admitted(request, PredictParameters) as ((service, analyzer, image), parameters):
+    async with _admitted(request, PredictParameters) as ((service, choice, image), parameters):
 
         async def answer() -> Response:
-            prediction = await analyzer.predict(image, frame=parameters.frame)
+            answered = await service.models.predict(choice, [image], frame=parameters.frame)
             data = await service.workers.run(
-                lambda: prediction_json(request.state.request_id, analyzer.manifest, prediction, parameters.top)
+                lambda: prediction_json(request.state.request_id, answered.manifest, answered.only, parameters.top)
             )
             return Response(data, media_type=JSON)
 
@@ -149,25 +149,26 @@ async def predict(request: Request) -> Response:
 )
 async def explain(request: Request) -> Response:
     """Predict the class probabilities of one image and explain them with a heatmap and its overlay."""
-    async with _admitted(request, ExplainParameters) as ((service, analyzer, image), parameters):
+    async with _admitted(request, ExplainParameters) as ((service, choice, image), parameters):
         media_type = _answer_type(request, parameters, image)
         question, drawing = _question(parameters), _drawing(parameters, media_type)
 
         async def answer() -> Response:
-            explanation = await analyzer.explain(image, question, drawing, frame=parameters.frame)
+            answered = await service.models.explain(choice, [image], question, drawing, frame=parameters.frame)
+            manifest, explanation = answered.manifest, answered.only
 
             def body() -> bytes:
                 if media_type == JSON:
-                    return explanation_json(request.state.request_id, analyzer.manifest, explanation, parameters.top)
+                    return explanation_json(request.state.request_id, manifest, explanation, parameters.top)
                 if media_type == NPY:
                     return npy(explanation.heatmap.values)
                 if media_type == DICOM:
-                    return secondary_capture_file(analyzer.manifest, image, explanation, parameters.frame)
+                    return secondary_capture_file(manifest, image, explanation, parameters.frame)
                 assert explanation.overlay is not None
                 return explanation.overlay.data
 
             data = await service.workers.run(body)
-            headers = {"Vary": "Accept"} if media_type == JSON else file_headers(analyzer.manifest, explanation)
+            headers = {"Vary": "Accept"} if media_type == JSON else file_headers(manifest, explanation)
             return Response(data, media_type=media_type, headers=headers)
 
         return await while_connected(request, answer())
@@ -182,7 +183,7 @@ async def livez() -> Health:
 @open_router.get("/readyz", tags=["operations"], responses=problem_responses(503))
 async def readyz(request: Request) -> Health:
     """Report whether the default model is loaded and warmed up, and the service is not stopping."""
-    if not _service(request).registry.ready:
+    if not await _service(request).models.ready():
         raise ModelNotLoadedError("the model is not loaded yet")
     if _service(request).stopping:
         raise ModelNotLoadedError("the service is stopping")
@@ -198,7 +199,7 @@ async def metrics(request: Request) -> Response:
 @router.get("/models", tags=["models"])
 async def models(request: Request) -> ModelsOut:
     """List the models in the store: the served version and its device, the versions in memory, and the refused ones."""
-    return ModelsOut(models=[summary_out(state) for state in await _service(request).registry.states()])
+    return ModelsOut(models=[summary_out(state) for state in await _service(request).models.states()])
 
 
 @router.get(
@@ -210,8 +211,8 @@ async def models(request: Request) -> ModelsOut:
 async def model(request: Request, name: str) -> ModelOut:
     """Return the manifest of a model, at the served or the given version."""
     parameters = parse_parameters(ModelParameters, request.query_params.multi_items())
-    registry = _service(request).registry
-    return model_out(await registry.state(name), await registry.manifest(name, parameters.version))
+    models = _service(request).models
+    return model_out(await models.state(name), await models.manifest(ModelChoice(name, parameters.version)))
 
 
 def _accept(request: Request) -> str:

@@ -8,8 +8,6 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-
 from app import __version__
 from app.api.schemas import (
     ClassMapOut,
@@ -38,7 +36,7 @@ from app.explain.provenance import Receipt
 from app.imaging.encoders import EncodedPicture
 from app.imaging.headers import EncodedImage
 from app.serving.answers import Explanation, Prediction
-from app.serving.registry import ModelState
+from app.serving.interface import ModelState
 
 # Servers and proxies limit the size of headers, and a model can have any number of classes.
 _HEADER_CLASSES = 10
@@ -98,11 +96,12 @@ def secondary_capture_file(
     # Imported on first use: highdicom takes 44 MB and half a second, and few requests need it.
     from app.imaging.dicom.secondary_capture import secondary_capture  # noqa: PLC0415
 
+    assert explanation.picture is not None
     question = explanation.question.description(explanation.class_name)
     model = f"model {manifest.name} version {manifest.version}"
     return secondary_capture(
         image.data,
-        np.asarray(explanation.picture),
+        explanation.picture,
         derivation=f"Lightbox {__version__}: {question} at layer {explanation.layer} of {model}",
         series_description=f"Lightbox {explanation.question.method} {explanation.class_name or ''}".strip(),
         notice=manifest.intended_use,

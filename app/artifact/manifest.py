@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from app.errors import ManifestError
-from app.imaging.geometry import Box, Fit, Resize
+from app.imaging.geometry import WHOLE, Box, Fit, Resize
 
 MANIFEST = "manifest.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -78,6 +78,11 @@ class FeatureLayer(_Frozen):
             raise ValueError(f"a region is (left, top, right, bottom), left of right and top of bottom; got {region}")
         return region
 
+    @property
+    def box(self) -> Box:
+        """The part of the input that the features cover, also if that is all of it."""
+        return WHOLE if self.region is None else self.region
+
 
 class NoveltySpec(_Frozen):
     """The method of the novelty score, and the score above which an image is out of distribution."""
@@ -89,8 +94,8 @@ class NoveltySpec(_Frozen):
 class HeatThresholds(_Frozen):
     """The thresholds of one CAM method, above which a heatmap is unlike those of the training images.
 
-    `border_heat` is the fraction of heat in the outermost ring of cells, and `diffuse_heat` the entropy of the heat
-    (`app.explain.warnings.diffuseness`), both in 0..1.
+    `border_heat` is the fraction of heat at the border of the input, and `diffuse_heat` the entropy of the heat
+    (`border_share` and `diffuseness` in `app.explain.warnings`), both in 0..1.
     """
 
     border_heat: float
@@ -108,6 +113,22 @@ class WarningThresholds(_Frozen):
     films: PositiveInt
     low_margin: float | None
     heat: dict[str, HeatThresholds]
+
+
+class RegionSpec(_Frozen):
+    """The organ that the model locates in each image with its output `regions`, and thresholds.
+
+    The features are those ahead of any gate that multiplies them by the region, so that the heat can tell where the
+    network looked. `gated` says that the head has such a gate. The region is found in an image if it covers more than
+    `min_share_of_image` of it; a model that finds nothing answers zeros. `min_share_of_heat` has, by CAM method, the
+    smallest share of the heat that usually lies in the region, measured on training images; a method without one has no
+    warning.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    gated: bool = False
+    min_share_of_image: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    min_share_of_heat: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
 
 
 class SelfTestSpec(_Frozen):
@@ -149,9 +170,9 @@ class Manifest(_Frozen):
     with `multi_label` each class holds or not by itself, and probabilities are sigmoids. `thresholds`, in the order of
     `classes`, are the probabilities from which on a class of a multi-label model holds; None is 0.5 for each.
     `temperature` divides the logits before the softmax or sigmoid (Guo et al., "On Calibration of Modern Neural
-    Networks", ICML 2017). `cautions` (the thresholds of warnings), `self_test` and `sanity` are None in artefacts that
-    were exported before these existed; `cautions` is also None if the training images are unknown. `files` maps every
-    other file of the entry to its SHA-256.
+    Networks", ICML 2017). `region` is None if the model has no output `regions`. `cautions` (the thresholds of
+    warnings), `self_test` and `sanity` are None in artefacts that were exported before these existed; `cautions` is
+    also None if the training images are unknown. `files` maps every other file of the entry to its SHA-256.
     """
 
     schema_version: Literal[1] = 1
@@ -165,6 +186,7 @@ class Manifest(_Frozen):
     feature_layer: FeatureLayer
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     novelty: NoveltySpec | None = None
+    region: RegionSpec | None = None
     cautions: WarningThresholds | None = None
     self_test: SelfTestSpec | None = None
     sanity: SanitySpec | None = None

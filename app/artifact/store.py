@@ -6,9 +6,11 @@ models, `report/`. TensorFlow Serving uses the same layout.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -105,34 +107,55 @@ def new_version(store: Path, name: str, version: int | None = None) -> Iterator[
     if not NAME.fullmatch(name):
         raise ManifestError(f"{name!r} is not a valid model name: use at most 128 letters, digits, '.', '_' and '-'")
     (store / name).mkdir(parents=True, exist_ok=True)
-    partial, number = _reserved(store / name, version)
-    try:
-        yield partial, number
-        partial.rename(store / name / str(number))
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with _reserved(store / name, version) as (partial, number):
+        try:
+            yield partial, number
+            partial.rename(store / name / str(number))
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
-def _reserved(model: Path, version: int | None) -> tuple[Path, int]:
-    """A folder that no other process fills, and the version that it will become.
+@contextmanager
+def _reserved(model: Path, version: int | None) -> Iterator[tuple[Path, int]]:
+    """Yield a folder that no other process fills, and the version that it will become.
 
-    The folder's name holds the version, and only one process can make it. One that was killed leaves its folder, and
-    with it a gap in the versions.
+    A lock on the folder says that its process is alive. The folders of processes that were killed are removed.
     """
-    number = max(_versions(model), default=0) + 1 if version is None else version
-    while True:
+    with _locked(model) as unlock:  # nobody else makes or removes such a folder meanwhile
+        for folder in model.glob(".partial-*"):
+            # It is being filled, or has just been published.
+            with suppress(BlockingIOError, FileNotFoundError), _locked(folder, wait=False):
+                shutil.rmtree(folder)
+        number = max(_versions(model), default=0) + 1 if version is None else version
+        while (model / f".partial-{number}").exists() or (model / str(number)).exists():
+            if version is not None:
+                raise ArtifactNotFoundError(
+                    f"{model / str(version)} exists already or is being written; choose another version, or none for "
+                    "the next one"
+                )
+            number += 1
         partial = model / f".partial-{number}"
-        with suppress(FileExistsError):
-            partial.mkdir()
-            if not (model / str(number)).exists():
-                return partial, number
-            partial.rmdir()
-        if version is not None:
-            raise ArtifactNotFoundError(
-                f"{model / str(version)} exists already or is being written; choose another version, or none for the "
-                "next one"
-            )
-        number += 1
+        partial.mkdir()
+        with _locked(partial, wait=False):
+            unlock()
+            yield partial, number
+
+
+@contextmanager
+def _locked(folder: Path, *, wait: bool = True) -> Iterator[Callable[[], None]]:
+    """Hold an exclusive lock on `folder` during the block, or until it calls what it gets.
+
+    The system releases the lock of a process that ends, however it ends.
+
+    Raises:
+        BlockingIOError: if another process holds the lock and this one does not `wait`.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield lambda: fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
 
 
 def seal(entry: Path, manifest: Manifest) -> Manifest:

@@ -16,6 +16,8 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from app.arrays import Float32Array, UInt8Array
+from app.imaging.geometry import WHOLE, Box, Region
+from app.imaging.grid import Window, cells_of, interpolation, visible_window
 
 # At this level, one random result in twenty is called better. With fewer than 19 random maps, no result can be.
 SIGNIFICANCE = 0.05
@@ -26,13 +28,16 @@ _Ranks = npt.NDArray[np.intp]
 class PerturbationPlan:
     """The perturbed images whose probabilities judge one heatmap.
 
-    `pixels` is the image, uint8 `[H, W, C]`, and `baseline` the same blurred by a Gaussian with a standard deviation of
-    `sigma` pixels; hidden cells show the baseline. The first of the 1 + R maps is the judged one, the others are
-    random: `ranks` `[1 + R, h, w]` orders the cells from the hottest, 0, to the coldest, and `heat` `[1 + R, h, w]` is
-    in 0..1. `counts` are the numbers of cells that are hidden or revealed at the points of a curve, from none to all.
+    `pixels` is the image, uint8 `[H, W, C]`. The cells of a map divide the part `region` of it, which can extend beyond
+    the image, in pixels. `baseline` is the image with this part blurred by a Gaussian with a standard deviation of
+    `sigma` pixels; hidden cells show the baseline. Pixels outside the part never change. The first of the 1 + R maps is
+    the judged one, the others are random: `ranks` `[1 + R, h, w]` orders the cells from the hottest, 0, to the coldest,
+    and `heat` `[1 + R, h, w]` is in 0..1. `counts` are the numbers of cells that are hidden or revealed at the points
+    of a curve, from none to all.
     """
 
     pixels: UInt8Array
+    region: Region
     baseline: UInt8Array
     sigma: float
     ranks: _Ranks
@@ -61,18 +66,27 @@ class PerturbationPlan:
             yield self._blended(heat)
 
     def _spread(self, cells: _Ranks) -> _Ranks:
-        """Return the value of the cell that contains the centre of each pixel, `[H, W, 1]`."""
-        (height, width), (rows, columns) = self.pixels.shape[:2], cells.shape
-        row = (np.arange(height) * 2 + 1) * rows // (2 * height)
-        column = (np.arange(width) * 2 + 1) * columns // (2 * width)
-        return cells[row[:, None], column[None, :]][..., None]
+        """Return the value of the cell that contains the centre of each pixel, `[H, W, 1]`, and zeros outside."""
+        left, top, right, bottom = self._window
+        row = cells_of(cells.shape[0], self.region.top, self.region.height, range(top, bottom))
+        column = cells_of(cells.shape[1], self.region.left, self.region.width, range(left, right))
+        spread = np.zeros((*self.pixels.shape[:2], 1), np.intp)
+        spread[top:bottom, left:right, 0] = cells[row[:, None], column[None, :]]
+        return spread
 
     def _blended(self, heat: Float32Array) -> UInt8Array:
         """Return heat·image + (1 - heat)·baseline, with the heat upsampled bilinearly as in an overlay."""
-        height, width = self.pixels.shape[:2]
-        shown = np.asarray(Image.fromarray(heat).resize((width, height), Image.Resampling.BILINEAR))[..., None]
+        left, top, right, bottom = self._window
+        down, across = interpolation(heat.shape, self.region, self._window)
+        shown = np.zeros((*self.pixels.shape[:2], 1), np.float32)
+        shown[top:bottom, left:right, 0] = down @ heat @ across.T
         mixed = shown * self.pixels.astype(np.float32) + (1 - shown) * self.baseline.astype(np.float32)
         return (mixed + 0.5).astype(np.uint8)
+
+    @property
+    def _window(self) -> Window:
+        height, width = self.pixels.shape[:2]
+        return visible_window(self.region, (width, height))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,23 +151,51 @@ def cost(steps: int, random_maps: int) -> int:
     return 2 + (1 + random_maps) * (2 * (steps - 1) + 1)
 
 
-def plan(pixels: UInt8Array, heatmap: Float32Array, *, steps: int, random_maps: int, seed: int = 0) -> PerturbationPlan:
+def visible_cells(heatmap: Float32Array, height: int, width: int, box: Box) -> tuple[Float32Array, Region]:
+    """Return the cells of `heatmap` that contain pixels of the input, and the region that they cover, in pixels.
+
+    Rows and columns of cells are dropped where `box`, the part of the input that the heatmap covers, extends beyond the
+    input, as that of a network with padding does.
+
+    Args:
+        heatmap: the map, `[h, w]`.
+        height: the height of the input, in pixels.
+        width: its width.
+        box: the part of the input that the heatmap covers.
+    """
+    region = Region(0, 0, width, height).part(box)
+    left, top, right, bottom = visible_window(region, (width, height))
+    rows = cells_of(heatmap.shape[0], region.top, region.height, range(top, bottom))
+    columns = cells_of(heatmap.shape[1], region.left, region.width, range(left, right))
+    first, last = (int(rows[0]), int(columns[0])), (int(rows[-1]) + 1, int(columns[-1]) + 1)
+    h, w = heatmap.shape
+    part = region.part((first[1] / w, first[0] / h, last[1] / w, last[0] / h))
+    return heatmap[first[0] : last[0], first[1] : last[1]], part
+
+
+def plan(
+    pixels: UInt8Array, heatmap: Float32Array, *, steps: int, random_maps: int, seed: int = 0, box: Box = WHOLE
+) -> PerturbationPlan:
     """Plan which images to score to judge `heatmap`. Equal arguments give equal plans.
 
-    Cells of equal heat are ranked in random order; a random map keeps that order.
+    Cells of equal heat are ranked in random order; a random map keeps that order. Only cells that contain pixels of the
+    input are judged (`visible_cells`).
 
     Args:
         pixels: the input of the network, uint8 `[H, W, C]`.
-        heatmap: the map to judge, `[h, w]` in 0..1, not empty.
+        heatmap: the map to judge, `[h, w]` in 0..1, with heat in at least one cell that contains pixels.
         steps: the number of points of a curve, not counting the first; at least 2.
         random_maps: the number of random maps, at least 1. With fewer than 19, no map is called better or worse.
         seed: the seed of the random maps and of the order of equal cells.
+        box: the part of the input that the heatmap covers.
 
     Raises:
-        ValueError: if there are too few steps or random maps, or the heatmap is empty.
+        ValueError: if there are too few steps or random maps, or the heatmap has no heat in the input.
     """
     if steps < 2 or random_maps < 1:
         raise ValueError(f"at least 2 steps and 1 random map are needed, got {steps} and {random_maps}")
+    height, width = pixels.shape[:2]
+    heatmap, region = visible_cells(heatmap, height, width, box)
     if not heatmap.any():
         raise ValueError("an empty heatmap can't be judged")
     rng = np.random.default_rng(seed)
@@ -164,10 +206,14 @@ def plan(pixels: UInt8Array, heatmap: Float32Array, *, steps: int, random_maps: 
         shift = (int(rng.integers(heatmap.shape[0])), int(rng.integers(heatmap.shape[1])))
         mirror = tuple(axis for axis in (0, 1) if rng.integers(2))
         pairs.append((_moved(pairs[0][0], shift, mirror), _moved(heatmap, shift, mirror)))
-    sigma = max(pixels.shape[0] / heatmap.shape[0], pixels.shape[1] / heatmap.shape[1])
+    sigma = max(region.height / heatmap.shape[0], region.width / heatmap.shape[1])
+    left, top, right, bottom = visible_window(region, (width, height))
+    baseline = pixels.copy()
+    baseline[top:bottom, left:right] = _blurred(pixels, sigma)[top:bottom, left:right]
     return PerturbationPlan(
         pixels=pixels,
-        baseline=_blurred(pixels, sigma),
+        region=region,
+        baseline=baseline,
         sigma=sigma,
         ranks=np.stack([moved for moved, _ in pairs]),
         heat=np.stack([moved for _, moved in pairs]).astype(np.float32),

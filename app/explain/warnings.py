@@ -10,17 +10,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from app.arrays import Float32Array
 from app.artifact.manifest import Expectation, Manifest, WarningThresholds
 from app.explain.cams import Heatmap
+from app.imaging.geometry import WHOLE, Box
 from app.imaging.picture import AnswerWarning, HeaderFacts
 
 
-def border_share(values: Float32Array) -> float:
-    """Return the fraction of the heat `[h, w]` in the outermost ring of cells, 0..1. The heat must not be all zeros."""
+def border_share(values: Float32Array, box: Box = WHOLE) -> float:
+    """Return the fraction of the heat `[h, w]` at the border of the input, 0..1. The heat must not be all zeros.
+
+    These are the cells whose centres lie less than one cell inside the input, or outside: the outermost ring if the map
+    covers the input exactly. The edge of a map that covers the inside of the input is not at the border.
+
+    Args:
+        values: the heat.
+        box: the part of the input that the map covers.
+    """
+    left, top, right, bottom = box
+    rows, columns = _inside(values.shape[0], top, bottom), _inside(values.shape[1], left, right)
     total = float(values.sum(dtype=np.float64))
-    return (total - float(values[1:-1, 1:-1].sum(dtype=np.float64))) / total
+    return (total - float(values[np.ix_(rows, columns)].sum(dtype=np.float64))) / total
+
+
+def _inside(count: int, start: float, stop: float) -> npt.NDArray[np.bool_]:
+    """Return which of `count` cells from `start` to `stop` have their centres at least one cell inside 0..1."""
+    cell = (stop - start) / count
+    centres = start + cell * (np.arange(count) + 0.5)
+    return np.minimum(centres, 1 - centres) >= cell
 
 
 def diffuseness(values: Float32Array) -> float:
@@ -84,7 +103,8 @@ def heatmap_warnings(manifest: Manifest, method: str, heatmap: Heatmap) -> tuple
         )
     if spec is None or method not in spec.heat:
         return ()
-    return tuple(warning for warning in _heat(spec, method, heatmap.values) if warning is not None)
+    found = _heat(spec, method, heatmap.values, manifest.feature_layer.box)
+    return tuple(warning for warning in found if warning is not None)
 
 
 def _novel_image(manifest: Manifest, novelty: float) -> AnswerWarning | None:
@@ -97,14 +117,14 @@ def _novel_image(manifest: Manifest, novelty: float) -> AnswerWarning | None:
     )
 
 
-def _heat(spec: WarningThresholds, method: str, values: Float32Array) -> list[AnswerWarning | None]:
-    limits, share, spread = spec.heat[method], border_share(values), diffuseness(values)
+def _heat(spec: WarningThresholds, method: str, values: Float32Array, box: Box) -> list[AnswerWarning | None]:
+    limits, share, spread = spec.heat[method], border_share(values, box), diffuseness(values)
     usual = f"of the training films' {method} heatmaps for the predicted class"
     return [
         AnswerWarning(
             "border_heat",
-            f"{share:.0%} of the heat is in the outermost ring of cells; in {spec.quantile:.0%} {usual} it is at most "
-            f"{limits.border_heat:.0%}",
+            f"{share:.0%} of the heat is at the border of the image that the network was given; in "
+            f"{spec.quantile:.0%} {usual} it is at most {limits.border_heat:.0%}",
         )
         if share > limits.border_heat
         else None,

@@ -9,6 +9,7 @@ Fit = Literal["squash", "crop", "pad"]
 Resize = Literal["antialias", "bilinear", "nearest"]
 # Left, top, right and bottom of a part, as fractions of the width and height of the whole.
 Box = tuple[float, float, float, float]
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from app.arrays import Float32Array, UInt8Array
 from app.errors import UnknownNameError
 from app.imaging.encoders import PICTURE_FORMATS
 from app.imaging.geometry import Region
+from app.imaging.grid import Window, interpolation, visible_window
 
 COLORMAPS = ("jet", "turbo", "viridis", "inferno", "magma", "plasma", "cividis", "hot", "gray")
 
@@ -57,7 +58,7 @@ def draw_overlay(
     """
     canvas = downscaled(image, max_side)
     region = region.scaled(canvas.width / image.width, canvas.height / image.height)
-    window = _visible(region, canvas.size)
+    window = visible_window(region, canvas.size)
     picture = _blended(canvas.crop(window), _upsampled(heatmap, region, window), style)
     if picture.size != canvas.size:
         patch, picture = picture, canvas.convert("RGB")
@@ -125,39 +126,12 @@ def downscaled(image: Image.Image, max_side: int) -> Image.Image:
     return image.resize(size, Image.Resampling.BILINEAR)
 
 
-def _visible(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the box of pixels, at least one, of an image of `size` whose centres are inside `region`."""
-    left = min(max(round(region.left), 0), size[0] - 1)
-    top = min(max(round(region.top), 0), size[1] - 1)
-    right = max(min(round(region.right), size[0]), left + 1)
-    bottom = max(min(round(region.bottom), size[1]), top + 1)
-    return left, top, right, bottom
-
-
-def _upsampled(heatmap: Float32Array, region: Region, window: tuple[int, int, int, int]) -> UInt8Array:
+def _upsampled(heatmap: Float32Array, region: Region, window: Window) -> UInt8Array:
     """Upsample the heatmap to the pixels of `window`, in 256 bins, uint8 `[bottom - top, right - left]`."""
-    height, width = heatmap.shape
-    x, y = width / region.width, height / region.height  # cells per pixel
-    left, top, right, bottom = window
-    box = (
-        max((left - region.left) * x, 0.0),
-        max((top - region.top) * y, 0.0),
-        min((right - region.left) * x, width),
-        min((bottom - region.top) * y, height),
-    )
-    down, across = _shares(height, bottom - top, box[1], box[3]), _shares(width, right - left, box[0], box[2])
+    down, across = interpolation(heatmap.shape, region, window)
     strips = down @ heatmap  # [bottom - top, w]
     spread = 256 * across.T  # the bins of a colormap, as in Matplotlib
     heat = np.empty((len(down), len(across)), np.uint8)
     for rows in _bands(len(heat)):
         heat[rows] = np.minimum(strips[rows] @ spread, 255)
     return heat
-
-
-def _shares(cells: int, pixels: int, start: float, stop: float) -> Float32Array:
-    """Return the weight of each cell in each pixel, `[pixels, cells]`, if cells `start`..`stop` cover the pixels.
-
-    These are the weights that Pillow uses: it resamples the unit matrix.
-    """
-    unit = Image.fromarray(np.eye(cells, dtype=np.float32))
-    return np.asarray(unit.resize((cells, pixels), Image.Resampling.BILINEAR, box=(0, start, cells, stop)))

@@ -13,14 +13,14 @@ from app.artifact.manifest import Manifest
 from app.artifact.runtimes.base import Evidence, Runtime, Scores
 from app.errors import QuestionError
 from app.explain.cams import Heatmap, HeatmapSeries, cam_method, normalise, normalise_together, raw_maps
-from app.explain.faithfulness import Faithfulness, judge, plan
+from app.explain.faithfulness import Faithfulness, judge, plan, visible_cells
 from app.explain.provenance import receipt
 from app.explain.question import Question, target_probability
 from app.explain.warnings import header_warnings, heatmap_warnings, prediction_warnings
 from app.imaging.decoding import decode, to_input
 from app.imaging.encoders import encode_picture
 from app.imaging.geometry import seen_region
-from app.imaging.headers import EncodedImage
+from app.imaging.network_input import InputImage, NetworkInput
 from app.imaging.overlay import Style, downscaled, draw_overlay
 from app.serving.answers import Explanation, Novelty, Original, Prediction
 from app.serving.batching import Batcher
@@ -47,7 +47,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A request for an overlay: its `style`, and whether it is also `encoded` as a file."""
+    """A request for an overlay: its `style`, and whether it is `encoded` as a file or returned as pixels."""
 
     style: Style
     encoded: bool = True
@@ -57,11 +57,11 @@ class Drawing:
 class _PreparedImage:
     """An image that is ready for the model. It does not keep the original pixels, which would take too much memory.
 
-    `source` is the image file, and `pixels` the input of the network, uint8 `[H, W, C]`. `canvas` is the image at the
-    size of its overlay, or None if no overlay is wanted.
+    `source` is what the request sent, and `pixels` the input of the network, uint8 `[H, W, C]`. `canvas` is the image
+    at the size of its overlay, or None if no overlay is wanted.
     """
 
-    source: EncodedImage
+    source: InputImage
     original: Original
     pixels: UInt8Array
     canvas: Image.Image | None
@@ -87,11 +87,11 @@ class Analyzer:
     def manifest(self) -> Manifest:
         return self.runtime.manifest
 
-    async def predict(self, image: EncodedImage, *, frame: int | None = None) -> Prediction:
+    async def predict(self, image: InputImage, *, frame: int | None = None) -> Prediction:
         """Predict the class probabilities of one image.
 
         Args:
-            image: the image file.
+            image: the image file, or pixels of the shape that the network takes.
             frame: the frame of a DICOM object, counted from 1; None if it has only one.
 
         Raises:
@@ -102,14 +102,14 @@ class Analyzer:
         return self._prediction(prepared.original, scores)
 
     async def explain(
-        self, image: EncodedImage, question: Question, drawing: Drawing | None = None, *, frame: int | None = None
+        self, image: InputImage, question: Question, drawing: Drawing | None = None, *, frame: int | None = None
     ) -> Explanation:
         """Predict the class probabilities of one image and locate the evidence that `question` asks for.
 
         Everything comes from one forward pass, except `faithfulness`, for which the model scores many variants.
 
         Args:
-            image: the image file.
+            image: the image file, or pixels of the shape that the network takes.
             question: what to explain.
             drawing: the overlay to draw; None for none.
             frame: the frame of a DICOM object, counted from 1; None if it has only one.
@@ -132,7 +132,9 @@ class Analyzer:
         target = question.target(classes, prediction.label)
         if not target.any():  # the method is not class-specific: judge its map by the predicted class
             target = Question().target(classes, prediction.label)
-        return replace(explanation, faithfulness=await self._faithfulness(prepared.pixels, explanation.heatmap, target))
+        return replace(
+            explanation, faithfulness=await self._faithfulness(prepared.pixels, explanation.heatmap.values, target)
+        )
 
     def _explanation(
         self,
@@ -150,7 +152,7 @@ class Analyzer:
             picture = None if drawing is None else self._draw(prepared, heatmap, drawing.style)
             overlay = None
             if drawing is not None and picture is not None and drawing.encoded:
-                overlay = encode_picture(picture, drawing.style.format)
+                overlay, picture = encode_picture(picture, drawing.style.format), None
             return Explanation(
                 prediction=prediction,
                 question=question,
@@ -158,7 +160,7 @@ class Analyzer:
                 layer=self.manifest.feature_layer.name,
                 heatmap=heatmap,
                 class_maps=class_maps,
-                picture=picture,
+                picture=None if picture is None else np.asarray(picture),
                 overlay=overlay,
                 faithfulness=None,
                 receipt=receipt(
@@ -167,14 +169,17 @@ class Analyzer:
                 warnings=(*prediction.warnings, *heatmap_warnings(self.manifest, question.method, heatmap)),
             )
 
-    async def _prepare(self, image: EncodedImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
+    async def _prepare(self, image: InputImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
         with self._batcher.expect():
             return await self._workers.run(lambda: self._decode(image, frame, canvas=canvas))
 
-    def _decode(self, image: EncodedImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
+    def _decode(self, image: InputImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
         spec = self.manifest.input
         with self._telemetry.stage("decode"):
-            picture = decode(image, max_pixels=self._limits.max_pixels, frame=frame)
+            if isinstance(image, NetworkInput):
+                picture = image.picture(spec.height, spec.width, spec.channels, frame=frame)
+            else:
+                picture = decode(image, max_pixels=self._limits.max_pixels, frame=frame)
             pixels = to_input(
                 picture,
                 width=spec.width,
@@ -192,18 +197,24 @@ class Analyzer:
         spec, original, canvas = self.manifest.input, prepared.original, prepared.canvas
         assert canvas is not None
         region = seen_region(original.width, original.height, spec.width, spec.height, spec.fit)
-        if self.manifest.feature_layer.region is not None:
-            region = region.part(self.manifest.feature_layer.region)
+        region = region.part(self.manifest.feature_layer.box)
         region = region.scaled(canvas.width / original.width, canvas.height / original.height)
         return draw_overlay(canvas, heatmap.values, region, style, max_side=self._limits.max_overlay_side)
 
-    async def _faithfulness(self, pixels: UInt8Array, heatmap: Heatmap, target: Float32Array) -> Faithfulness:
+    async def _faithfulness(
+        self, pixels: UInt8Array, heatmap: Float32Array, target: Float32Array
+    ) -> Faithfulness | None:
         """Judge `heatmap` by the scores of perturbed images, which share batches with other requests.
 
-        At most half a batch of them is submitted at a time, so that every batch has room for other requests.
+        At most half a batch of them is submitted at a time, so that every batch has room for other requests. The result
+        is None if all heat lies outside the input, in the padding of a network that pads.
         """
+        box = self.manifest.feature_layer.box
         steps, random_maps = self._limits.faithfulness_steps, self._limits.faithfulness_maps
-        planned = await self._workers.run(lambda: plan(pixels, heatmap.values, steps=steps, random_maps=random_maps))
+        cells, _ = visible_cells(heatmap, pixels.shape[0], pixels.shape[1], box)
+        if not cells.any():
+            return None
+        planned = await self._workers.run(lambda: plan(pixels, heatmap, steps=steps, random_maps=random_maps, box=box))
         probabilities = np.empty(len(planned), np.float32)
         variants = enumerate(planned.images())
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from PIL import Image
-
+from app.arrays import UInt8Array
 from app.explain.cams import Heatmap, HeatmapSeries
 from app.explain.faithfulness import Faithfulness
 from app.explain.provenance import Receipt
@@ -65,9 +64,10 @@ class Explanation:
     """A prediction and the evidence for it.
 
     `class_name` is the class that the heatmap explains, or None if the method is not class-specific. `class_maps` are
-    the heatmaps of all classes, in logit order, or None if `question` does not ask for them. `picture` is the overlay,
-    mode `RGB`, and `overlay` the same as a file; each is None unless requested. `faithfulness` is None unless
-    requested, and for an empty heatmap. `warnings` includes those of the prediction.
+    the heatmaps of all classes, in logit order, or None if `question` does not ask for them. `overlay` is the overlay
+    as a file, and `picture` its pixels, uint8 `[height, width, 3]`; a drawing asks for one of them, and the other is
+    None. `faithfulness` is None unless requested, and for a heatmap without heat in the image. `warnings`
+    includes those of the prediction.
     """
 
     prediction: Prediction
@@ -76,7 +76,7 @@ class Explanation:
     layer: str
     heatmap: Heatmap
     class_maps: HeatmapSeries | None
-    picture: Image.Image | None
+    picture: UInt8Array | None
     overlay: EncodedPicture | None
     faithfulness: Faithfulness | None
     receipt: Receipt

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact.runtimes.base import Evidence, Runtime, Scores
+from app.artifact.runtimes.base import Evidence, Runtime, Scores, split_rows
 from app.serving.workers import Workers
 from app.telemetry.stages import Telemetry
 
@@ -76,7 +76,7 @@ class Batcher:
     async def predict(self, pixels: UInt8Array) -> Scores:
         """Return the scores of one image `[H, W, C]`, without the batch axis."""
         answer = await self._submit(pixels, None)
-        return Scores(answer.probabilities, answer.novelty)
+        return Scores(answer.probabilities, answer.novelty, answer.box, answer.regions)
 
     async def evidence(self, pixels: UInt8Array, targets: Float32Array) -> Evidence:
         """Return the evidence for one image `[H, W, C]` and `targets` `[T, classes]`, without the batch axis."""
@@ -155,11 +155,8 @@ class Batcher:
     def _compute(self, batch: Sequence[_Job]) -> Sequence[Scores | Evidence]:
         images = np.stack([job.pixels for job in batch])
         if all(job.targets is None for job in batch):
-            scores = self._runtime.predict(images)
-            return [Scores(*row) for row in zip(scores.probabilities, scores.novelty, strict=True)]
-        evidence = self._runtime.evidence(images, self._targets(batch))
-        fields = (getattr(evidence, name) for name in Evidence.__dataclass_fields__)
-        return [Evidence(*row) for row in zip(*fields, strict=True)]
+            return split_rows(self._runtime.predict(images))
+        return split_rows(self._runtime.evidence(images, self._targets(batch)))
 
     def _targets(self, batch: Sequence[_Job]) -> Float32Array:
         """Stack the targets to `[B, T, classes]`. An image without targets gets a row of zeros, the predicted class."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from app.artifact.manifest import Manifest, read_manifest
@@ -13,28 +12,11 @@ from app.artifact.runtimes.base import Runtime
 from app.artifact.store import Fingerprint, find_artifact, fingerprint, model_names, model_versions
 from app.errors import ArtifactError, ArtifactNotFoundError, ModelNotLoadedError, ModelRefusedError, UnknownModelError
 from app.serving.analyzer import Analyzer
+from app.serving.interface import ModelState
 from app.serving.loading import Loader, public_reason
 from app.serving.model_cache import LoadedVersion, ModelCache
 from app.serving.workers import Workers
 from app.telemetry.metrics import Metrics
-
-
-@dataclass(frozen=True, slots=True)
-class ModelState:
-    """The state of one model.
-
-    `default` says whether it answers requests that name no model; `served` is the version that answers requests that
-    name no version, or None if none is in memory. `versions` are those in the store or in memory, `loaded` those in
-    memory, and `refused` maps versions that can't be loaded to the reason.
-    """
-
-    name: str
-    default: bool
-    served: int | None
-    versions: list[int]
-    loaded: list[int]
-    refused: dict[int, str]
-    device: str | None
 
 
 class Registry:
@@ -156,13 +138,14 @@ class Registry:
         """Return the state of the model `name`, known or not."""
         return self._state(name, await self._stored_versions(name))
 
-    async def manifest(self, name: str, version: int | None = None) -> Manifest:
-        """Return the manifest of a model, without loading the model.
+    async def manifest(self, name: str | None = None, version: int | None = None) -> Manifest:
+        """Return the manifest of a model, by default of the default model, without loading the model.
 
         Raises:
             UnknownModelError: if the store has no such model or version.
             ModelRefusedError: if the manifest is missing or invalid.
         """
+        name = name or self._name
         served = self._cache.served(name)
         if version is None and served is not None:
             return served.manifest

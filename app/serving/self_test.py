@@ -16,6 +16,7 @@ from app.errors import SelfTestError
 from app.explain.cams import gradcam
 
 _DIMENSIONS = {"images": 4, "targets": 2, "probabilities": 2, "logits": 2, "novelty": 1, "maps": 3}
+_OPTIONAL = {"box": 2, "regions": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class GoldenCases:
 
     `images` is uint8 `[N, H, W, C]`; `targets` float32 `[N, classes]`, the one-hot class that each map explains;
     `probabilities` and `logits` float32 `[N, classes]`; `novelty` float32 `[N]`; `maps` float32 `[N, h, w]`, Grad-CAM
-    before its ReLU, in units of the score.
+    before its ReLU, in units of the score. `box` `[N, 4]` and `regions` `[N, h, w]` are None if the model lacks them.
     """
 
     images: UInt8Array
@@ -33,18 +34,30 @@ class GoldenCases:
     logits: Float32Array
     novelty: Float32Array
     maps: Float32Array
+    box: Float32Array | None = None
+    regions: Float32Array | None = None
 
 
 def capture_golden(runtime: Runtime, images: UInt8Array, targets: Float32Array) -> GoldenCases:
     """Run `runtime` on `images` `[N, H, W, C]` with one target each, `[N, classes]`, and record its outputs."""
     evidence = runtime.evidence(images, targets[:, None])
     maps = [gradcam(a, g[0]) for a, g in zip(evidence.features, evidence.gradients, strict=True)]
-    return GoldenCases(images, targets, evidence.probabilities, evidence.logits, evidence.novelty, np.stack(maps))
+    return GoldenCases(
+        images=images,
+        targets=targets,
+        probabilities=evidence.probabilities,
+        logits=evidence.logits,
+        novelty=evidence.novelty,
+        maps=np.stack(maps),
+        box=evidence.box,
+        regions=evidence.regions,
+    )
 
 
 def write_golden(path: Path, golden: GoldenCases) -> None:
     """Write `golden` as a NumPy archive. Equal cases give equal bytes."""
-    np.savez_compressed(path, **{name: getattr(golden, name) for name in _DIMENSIONS})
+    arrays = {name: getattr(golden, name) for name in (*_DIMENSIONS, *_OPTIONAL)}
+    np.savez_compressed(path, **{name: array for name, array in arrays.items() if array is not None})
 
 
 def read_golden(path: Path) -> GoldenCases:
@@ -55,12 +68,12 @@ def read_golden(path: Path) -> GoldenCases:
     """
     try:
         with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in _DIMENSIONS}
+            arrays = {name: archive[name] for name in (*_DIMENSIONS, *(name for name in _OPTIONAL if name in archive))}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise SelfTestError(f"{path} contains no golden cases that can be read: {error}") from error
     for name, array in arrays.items():
         kind = np.uint8 if name == "images" else np.float32
-        if array.ndim != _DIMENSIONS[name] or array.dtype != kind or len(array) != len(arrays["images"]):
+        if array.ndim != (_DIMENSIONS | _OPTIONAL)[name] or array.dtype != kind or len(array) != len(arrays["images"]):
             raise SelfTestError(
                 f"{path} contains no valid golden cases: {name!r} has type {array.dtype} and shape {array.shape}"
             )
@@ -128,6 +141,8 @@ def replay(runtime: Runtime, golden: GoldenCases, spec: SelfTestSpec) -> None:
         recorded, actual_values = getattr(golden, name).astype(np.float64), getattr(found, name)
         # Relative to the largest value of all cases: a case of tiny values would have a tiny tolerance.
         _compare(name, (actual_values - recorded) / (np.abs(recorded).max() or 1.0), spec.relative_tolerance)
+    for name in _OPTIONAL:
+        _compare_optional(name, getattr(found, name), getattr(golden, name), spec.relative_tolerance)
     _check_task(runtime.manifest, found, spec.probability_tolerance)
 
 
@@ -144,6 +159,16 @@ def _check_task(manifest: Manifest, found: GoldenCases, tolerance: float) -> Non
             f"the probabilities are not those of a {manifest.task} model with temperature "
             f"{manifest.temperature:g}: the manifest contradicts the SavedModel"
         )
+
+
+def _compare_optional(name: str, found: Float32Array | None, golden: Float32Array | None, tolerance: float) -> None:
+    """Compare an output, in shares, that a model may lack, if it was recorded."""
+    if golden is None:
+        return
+    if found is None or found.shape != golden.shape:
+        answered = "none" if found is None else f"shape {found.shape}"
+        raise SelfTestError(f"the golden cases have {name!r} of shape {golden.shape}, and the model answers {answered}")
+    _compare(name, found - golden, tolerance)
 
 
 def _compare(name: str, differences: np.ndarray, tolerance: float) -> None:

@@ -12,6 +12,8 @@ from app.artifact.runtimes.base import Runtime
 from app.errors import ArtifactError
 from app.serving.admission import Admission
 from app.serving.analyzer import Analyzer, Limits
+from app.serving.interface import Models
+from app.serving.local import LocalModels
 from app.serving.registry import Registry
 from app.serving.workers import Workers
 from app.settings import Settings
@@ -24,7 +26,7 @@ class Service:
     """The state that all requests share; `stopping` is true once the process is shutting down."""
 
     admission: Admission
-    registry: Registry
+    models: Models
     workers: Workers
     telemetry: Telemetry
     stopping: bool = False
@@ -72,7 +74,7 @@ async def run_service(
             await registry.start()
         background = asyncio.create_task(_load_and_watch(registry, settings, on_refusal))
         try:
-            yield Service(admission, registry, workers, telemetry)
+            yield Service(admission, LocalModels(registry), workers, telemetry)
         finally:
             background.cancel()
             await asyncio.gather(background, return_exceptions=True)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
@@ -22,7 +21,7 @@ from app.artifact.runtimes.base import Runtime
 from app.explain.cams import METHODS, normalise
 from app.explain.faithfulness import Faithfulness, Figures, judge, plan
 from scripts.datasets.films import Film, patient_key, read_pixels
-from scripts.evaluation.robustness import lung_mask
+from scripts.evaluation.robustness import heat_inside, lung_mask
 from scripts.evaluation.statistics import mean_of
 
 STEPS = 4
@@ -113,7 +112,8 @@ def _measure_film(runtime: Runtime, film: Film, pixels: UInt8Array, *, faithfuln
 
 
 def _measure_faithfulness(runtime: Runtime, pixels: UInt8Array, values: Float32Array, predicted: int) -> Faithfulness:
-    perturbations = plan(pixels, values, steps=STEPS, random_maps=RANDOM_MAPS)
+    box = runtime.manifest.feature_layer.box
+    perturbations = plan(pixels, values, steps=STEPS, random_maps=RANDOM_MAPS, box=box)
     images = list(perturbations.images())
     batches = [np.stack(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
     scores = np.concatenate([runtime.predict(batch).probabilities[:, predicted] for batch in batches])
@@ -124,10 +124,7 @@ def _heat_inside_lungs(runtime: Runtime, film: Film, values: Float32Array) -> fl
     """Return the share of the heat that lies inside the lungs, or None if the film has no mask."""
     if film.mask is None:
         return None
-    mask = Image.fromarray(lung_mask(film, runtime.manifest.input) * 255)
-    height, width = values.shape
-    share = np.asarray(mask.resize((width, height), Image.Resampling.BOX), np.float64) / 255
-    return float((values * share).sum() / values.sum())
+    return heat_inside(values, lung_mask(film, runtime.manifest.input), runtime.manifest.feature_layer.box)
 
 
 def _rank_correlation(one: Float32Array, other: Float32Array) -> float | None:

@@ -129,8 +129,7 @@ def _entry(runtime: Runtime, film: Film) -> dict[str, Any]:
     truth = np.eye(len(classes), dtype=np.float32)[classes.index(film.label)]
     evidence = runtime.evidence(pixels[None], np.stack([np.zeros_like(truth), truth])[None])
     region = seen_region(picture.width, picture.height, spec.width, spec.height, spec.fit)
-    if runtime.manifest.feature_layer.region is not None:
-        region = region.part(runtime.manifest.feature_layer.region)
+    region = region.part(runtime.manifest.feature_layer.box)
     pictures = []
     for row, alpha in ((0, 0.0), (0, 0.4), (1, 0.4)):
         heatmap = normalise(gradcam(evidence.features[0], evidence.gradients[0, row]))

@@ -25,7 +25,8 @@ from app.artifact.manifest import InputSpec
 from app.artifact.runtimes.base import Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.explain.cams import gradcam, normalise
-from app.imaging.geometry import Fit
+from app.imaging.geometry import Box, Fit, Region
+from app.imaging.grid import overlaps
 from app.imaging.picture import Picture
 from scripts.datasets.films import Film, patient_key, read_lung_mask, read_pixels
 from scripts.datasets.images import network_input, read_image
@@ -50,6 +51,21 @@ class Attention:
 def lung_mask(film: Film, spec: InputSpec) -> UInt8Array:
     """Return the lung mask of `film` in the network's pixels: `[H, W]`, 0 or 1."""
     return (read_lung_mask(film, spec) > 127).astype(np.uint8)
+
+
+def heat_inside(heatmap: Float32Array, mask: UInt8Array, box: Box) -> float:
+    """Return the share of the heat that lies inside a mask. The heat must not be all zeros.
+
+    Args:
+        heatmap: the heat, `[h, w]`.
+        mask: the mask over the input, `[H, W]`, 0 or 1; nothing outside the input is inside it.
+        box: the part of the input that the heatmap covers.
+    """
+    region = Region(0, 0, mask.shape[1], mask.shape[0]).part(box)
+    down = overlaps(heatmap.shape[0], region.top, region.bottom, mask.shape[0])
+    across = overlaps(heatmap.shape[1], region.left, region.right, mask.shape[1])
+    shares = down @ mask @ across.T  # [h, w]
+    return float((heatmap * shares).sum() / heatmap.sum())
 
 
 def _gamma(exponent: float) -> Callable[[Picture], Picture]:
@@ -115,18 +131,15 @@ def only_rim(runtime: Runtime, pixels: UInt8Array, *, corners: bool) -> np.ndarr
 
 def lung_attention(runtime: Runtime, films: Sequence[Film]) -> list[Attention]:
     """Measure the heat inside the lungs on films with masks, for the predicted class; omit films without heat."""
-    spec, layer = runtime.manifest.input, runtime.manifest.feature_layer
+    spec, box = runtime.manifest.input, runtime.manifest.feature_layer.box
     predicted = np.zeros((1, 1, len(runtime.manifest.classes)), np.float32)
     found = []
     for film in tqdm(films, desc="lung attention", unit="film"):
         evidence = runtime.evidence(network_input(read_image(film.path), spec)[None], predicted)
         heatmap = normalise(gradcam(evidence.features[0], evidence.gradients[0, 0]))
         mask = lung_mask(film, spec)
-        grid = Image.fromarray(mask * 255).resize((layer.width, layer.height), Image.Resampling.BOX)
-        share = np.asarray(grid, np.float64) / 255
         if not heatmap.empty:
-            inside = float((heatmap.values * share).sum() / heatmap.values.sum())
-            found.append(Attention(film, inside, float(mask.mean())))
+            found.append(Attention(film, heat_inside(heatmap.values, mask, box), float(mask.mean())))
     return found
 
 

@@ -9,11 +9,20 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact.manifest import HeatThresholds, Manifest, SanitySpec, SelfTestSpec, WarningThresholds
-from app.artifact.runtimes.base import Evidence, Runtime
+from app.artifact.manifest import (
+    HeatThresholds,
+    Manifest,
+    RegionSpec,
+    SanitySpec,
+    SelfTestSpec,
+    WarningThresholds,
+)
+from app.artifact.runtimes.base import Evidence, Runtime, split_rows
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
-from app.explain.cams import METHODS, normalise
+from app.explain.cams import METHODS, Method, normalise
+from app.explain.regions import covered_box, is_found, share_of_heat, ungated
 from app.explain.warnings import border_share, diffuseness, margin
+from app.imaging.geometry import Box
 from app.serving.self_test import GoldenCases, capture_golden, write_golden
 from scripts.evaluation.robustness import cascading_randomisation
 
@@ -57,31 +66,55 @@ def record_golden_cases(runtime: Runtime) -> GoldenCases:
     return capture_golden(runtime, images, np.eye(classes, dtype=np.float32)[predicted])
 
 
-def warning_thresholds(runtime: Runtime, pixels: UInt8Array) -> WarningThresholds:
+def warning_thresholds(runtime: Runtime, pixels: UInt8Array) -> tuple[WarningThresholds, RegionSpec | None]:
     """Measure the quantiles, for each CAM method, beyond which an answer is unusual for training images.
 
-    `pixels` are the training images `[N, H, W, C]`; if there are more than `THRESHOLD_IMAGES`, a random sample is used.
+    Args:
+        runtime: the model.
+        pixels: the training images `[N, H, W, C]`; if there are more than `THRESHOLD_IMAGES`, a random sample is used.
+
+    Returns:
+        The thresholds, and the region of the manifest with its thresholds on heat, measured where it was found.
     """
     pixels = pixels[np.sort(np.random.default_rng(0).permutation(len(pixels))[:THRESHOLD_IMAGES])]
+    region = runtime.manifest.region
     margins: list[float | None] = []
     figures: dict[str, list[tuple[float, float]]] = {name: [] for name in METHODS}
+    shares: dict[str, list[float]] = {name: [] for name in METHODS}
     for start in tqdm(range(0, len(pixels), _BATCH), desc="thresholds", unit="batch"):
         batch = pixels[start : start + _BATCH]
         evidence = runtime.evidence(batch, np.zeros((len(batch), 1, len(runtime.manifest.classes)), np.float32))
         if runtime.manifest.task == "single_label":  # the labels of a multi-label model don't compete
             margins += [margin(row) for row in evidence.probabilities]
-        for features, gradients in zip(evidence.features, evidence.gradients, strict=True):
+        for one in split_rows(evidence):
+            box = covered_box(runtime.manifest.feature_layer, one.box)
             for name, method in METHODS.items():
-                heatmap = normalise(method(features, gradients[0]))
+                heatmap = normalise(method(one.features, one.gradients[0]))
                 if not heatmap.empty:
-                    figures[name].append((border_share(heatmap.values), diffuseness(heatmap.values)))
+                    figures[name].append((border_share(heatmap.values, box), diffuseness(heatmap.values)))
+                if region is not None and (share := _share_in_region(region, method, one, box)) is not None:
+                    shares[name].append(share)
     known = [value for value in margins if value is not None]
-    return WarningThresholds(
+    thresholds = WarningThresholds(
         quantile=QUANTILE,
         films=len(pixels),
         low_margin=float(np.quantile(known, 1 - QUANTILE)) if known else None,
         heat={name: _heat_thresholds(found) for name, found in figures.items() if found},
     )
+    lowest = {name: float(np.quantile(found, 1 - QUANTILE)) for name, found in shares.items() if found}
+    return thresholds, region and region.model_copy(update={"min_share_of_heat": lowest})
+
+
+def _share_in_region(region: RegionSpec, method: Method, evidence: Evidence, box: Box) -> float | None:
+    """Return the share of the heat of one image in its region, or None if there is no heat or the region isn't found.
+
+    `evidence` has no batch axis, and one target.
+    """
+    assert evidence.regions is not None
+    if not is_found(region, evidence.regions, box):
+        return None
+    heatmap = normalise(method(evidence.features, ungated(region, evidence.gradients)[0]))
+    return share_of_heat(heatmap.values, evidence.regions)
 
 
 def _heat_thresholds(found: list[tuple[float, float]]) -> HeatThresholds:
@@ -151,6 +184,6 @@ def add_golden_cases(entry: Path, training_images: UInt8Array | None = None) -> 
         "sanity": check_sanity(entry),
     }
     if training_images is not None:
-        checks["cautions"] = warning_thresholds(runtime, training_images)
+        checks["cautions"], checks["region"] = warning_thresholds(runtime, training_images)
     write_golden(entry / GOLDEN, golden)
     return runtime.manifest.model_copy(update=checks)

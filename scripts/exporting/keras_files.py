@@ -88,7 +88,7 @@ def export(
         expects=expects,
         task=found.ending.task,
         thresholds=_for_each(classes, thresholds) if found.ending.task == "multi_label" else thresholds,
-        region=found.region,
+        feature_region=found.region,
     )
     return pack(package, store, version)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +20,7 @@ from app.artifact.manifest import (
     InputSpec,
     Manifest,
     NoveltySpec,
+    RegionSpec,
     Task,
 )
 from app.artifact.store import new_version, seal
@@ -40,10 +41,13 @@ class Package:
     """The contents of an artefact.
 
     A `multi_label` model has a sigmoid per class, and `thresholds`, in the order of `classes`, from which a class is
-    positive. `region` is the part of the input that the features cover, None for all of it. `reference` maps uint8
-    images `[B, H, W, C]` to the probabilities `[B, classes]` that the SavedModel must reproduce up to `tolerance`. If
-    the trunk has a novelty score `[B]` as its second output, `novelty` describes it; otherwise it is None. The
-    thresholds of warnings are measured on `training_images`, uint8 `[N, H, W, C]`, which are not stored. `evaluator` is
+    positive. `feature_region` is the part of the input that the features cover, None for all of it. `reference` maps
+    uint8 images `[B, H, W, C]` to probabilities `[B, classes]` that the SavedModel must reproduce up to `tolerance`.
+
+    The trunk may have further outputs behind the features, in this order: a novelty score `[B]` if `novelty` describes
+    it; with `box`, the part of the input `[B, 4]` that the features cover, which then differs from image to image; if
+    `region` names one, the share `[B, h, w]` of each cell of the features that belongs to an organ. The thresholds of
+    warnings are measured on `training_images`, uint8 `[N, H, W, C]`, which are not stored. `evaluator` is
     called with the finished entry before it is published; it may add a report, and returns the `metrics` of the
     manifest.
     """
@@ -58,7 +62,9 @@ class Package:
     expects: Expectation = ANYTHING
     task: Task = "single_label"
     thresholds: tuple[float, ...] | None = None
-    region: Box | None = None
+    feature_region: Box | None = None
+    box: bool = False
+    region: RegionSpec | None = None
     temperature: float = 1.0
     novelty: NoveltySpec | None = None
     training: dict[str, Any] | None = None
@@ -66,6 +72,18 @@ class Package:
     intended_use: str = DEFAULT_INTENDED_USE
     evaluator: Evaluator | None = None
     tolerance: float = TOLERANCE
+
+
+class _TrunkOutputs(NamedTuple):
+    """The features `[B, h, w, K]`, the values of paths around their layer, and the outputs that need no head.
+
+    `novelty` is `[B]`; `optional` has the outputs `box` `[B, 4]` and `regions` `[B, h, w]`, if the model has them.
+    """
+
+    features: Any
+    around: list[Any]
+    novelty: Any
+    optional: dict[str, Any]
 
 
 class Explainer:
@@ -102,41 +120,44 @@ class Explainer:
         }
 
     def predict(self, images: Any) -> dict[str, Any]:
-        features, around, novelty = self._features(images)
-        logits = self._logits(features, around)
-        return {"probabilities": self._probabilities(logits), "novelty": novelty}
+        trunk = self._features(images)
+        logits = self._logits(trunk.features, trunk.around)
+        return {"probabilities": self._probabilities(logits), "novelty": trunk.novelty, **trunk.optional}
 
     def evidence(self, images: Any, targets: Any) -> dict[str, Any]:
-        features, around, novelty = self._features(images)
-        logits, gradients, _ = self._differentiate(features, around, targets)
+        trunk = self._features(images)
+        logits, gradients, _ = self._differentiate(trunk.features, trunk.around, targets)
         return {
             "probabilities": self._probabilities(logits),
             "logits": logits,
-            "features": features,
+            "features": trunk.features,
             "gradients": gradients,
-            "novelty": novelty,
+            "novelty": trunk.novelty,
+            **trunk.optional,
         }
 
     def explain(self, images: Any, class_index: Any) -> dict[str, Any]:
-        features, around, _ = self._features(images)
+        trunk = self._features(images)
         # tf.one_hot of -1 is all zeros, which selects the predicted class.
         targets = tf.one_hot(class_index, len(self._package.classes))[:, None]
-        logits, gradients, resolved = self._differentiate(features, around, targets)
+        logits, gradients, resolved = self._differentiate(trunk.features, trunk.around, targets)
         weights = tf.reduce_mean(gradients[:, 0], axis=[1, 2])  # [B, K]
-        positive = tf.nn.relu(tf.einsum("bhwk,bk->bhw", features, weights))
+        positive = tf.nn.relu(tf.einsum("bhwk,bk->bhw", trunk.features, weights))
         heatmap = tf.math.divide_no_nan(positive, tf.reduce_max(positive, axis=[1, 2], keepdims=True))
         return {
             "probabilities": self._probabilities(logits),
             "class_index": tf.argmax(resolved[:, 0], axis=-1, output_type=tf.int32),
             "heatmap": heatmap,
+            **trunk.optional,
         }
 
-    def _features(self, images: Any) -> tuple[Any, list[Any], Any]:
-        """Return the features `[B, h, w, K]`, the values of paths around their layer, and the novelty `[B]`."""
+    def _features(self, images: Any) -> _TrunkOutputs:
         outputs = self._trunk(preprocess(images, self._package.preprocessing), training=False)
         features, *around = outputs if isinstance(outputs, (list, tuple)) else [outputs]
         novelty = tf.zeros(tf.shape(images)[:1]) if self._package.novelty is None else around.pop(0)
-        return tf.cast(features, tf.float32), around, tf.cast(novelty, tf.float32)
+        wanted = {"box": self._package.box, "regions": self._package.region is not None}
+        optional = {name: tf.cast(around.pop(0), tf.float32) for name, has in wanted.items() if has}
+        return _TrunkOutputs(tf.cast(features, tf.float32), around, tf.cast(novelty, tf.float32), optional)
 
     def _logits(self, features: Any, around: list[Any]) -> Any:
         return tf.cast(self._head([features, *around] if around else features, training=False), tf.float32)
@@ -170,10 +191,11 @@ def pack(package: Package, store: Path, version: int | None = None) -> Path:
     """Write `package` into `store` as a new version, and return its folder.
 
     Before it publishes anything, the function loads the SavedModel again, compares its predictions with those of the
-    model, and records golden cases and a sanity check.
+    model, checks its boxes and regions, and records golden cases and a sanity check.
 
     Raises:
-        ExportError: if the predictions differ by more than the tolerance, or if the classes do not match the logits.
+        ExportError: if the predictions differ by more than the tolerance, if the classes do not match the logits, or if
+            a box or a region is not valid.
         ArtifactError: if the name or the version can't be used.
     """
     _check_package(package)
@@ -198,10 +220,15 @@ def pack(package: Package, store: Path, version: int | None = None) -> Path:
                 expects=package.expects,
             ),
             feature_layer=FeatureLayer(
-                name=package.parts.layer, height=grid_height, width=grid_width, channels=depth, region=package.region
+                name=package.parts.layer,
+                height=grid_height,
+                width=grid_width,
+                channels=depth,
+                region=package.feature_region,
             ),
             temperature=package.temperature,
             novelty=package.novelty,
+            region=package.region,
             training=package.training,
             intended_use=package.intended_use,
         )
@@ -222,6 +249,8 @@ def _check_package(package: Package) -> None:
         raise ExportError(f"class names must be distinct and not empty: {', '.join(package.classes)}")
     if package.thresholds is not None and package.task != "multi_label":
         raise ExportError("--thresholds applies only to multi-label models; this model assigns exactly one class")
+    if package.box and package.feature_region is not None:
+        raise ExportError("the features cover either a box of each image or the same region of all, not both")
 
 
 def _prove(package: Package, entry: Path, shape: tuple[int, int, int]) -> None:
@@ -229,7 +258,8 @@ def _prove(package: Package, entry: Path, shape: tuple[int, int, int]) -> None:
     images[0] //= 4  # a dark image, and one without texture
     images[1] = 128
     served = tf.saved_model.load(str(entry))
-    actual = served.signatures["serving_default"](images=tf.constant(images))["probabilities"].numpy()
+    outputs = served.signatures["serving_default"](images=tf.constant(images))
+    actual = outputs["probabilities"].numpy()
     expected = package.reference(images)
     worst = float(np.abs(actual - expected).max())
     if not worst <= package.tolerance:
@@ -237,3 +267,16 @@ def _prove(package: Package, entry: Path, shape: tuple[int, int, int]) -> None:
             f"the predictions of the export differ from the model's by {worst:.2g}, more than {package.tolerance:g}: "
             "nothing was written"
         )
+    _check_places({name: outputs[name].numpy() for name in ("box", "regions") if name in outputs})
+
+
+def _check_places(outputs: dict[str, Float32Array]) -> None:
+    """Check the optional outputs of the export for images."""
+    box, regions = outputs.get("box"), outputs.get("regions")
+    if box is not None and not (box[:, :2] < box[:, 2:]).all():  # also true for NaN
+        raise ExportError(
+            "a box is (left, top, right, bottom) in shares of the input, left of right and top of bottom; the model "
+            f"answers {box.tolist()}"
+        )
+    if regions is not None and not ((regions >= 0) & (regions <= 1)).all():
+        raise ExportError(f"regions are shares in 0..1; the model answers {regions.min():g} to {regions.max():g}")

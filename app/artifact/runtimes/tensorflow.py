@@ -14,6 +14,8 @@ from app.artifact.runtimes.base import Evidence, Library, Scores
 from app.artifact.store import verify_files
 from app.errors import SignatureError
 
+_SIGNATURES = ("serving_default", "explain", "evidence")
+
 
 class TensorFlowRuntime:
     """The SavedModel of a version folder, verified against its manifest, loaded and warmed up.
@@ -38,7 +40,7 @@ class TensorFlowRuntime:
     def predict(self, images: UInt8Array) -> Scores:
         """Return the scores of `images`, uint8 `[B, H, W, C]`."""
         outputs = self._predict(images=tf.constant(images))
-        return Scores(outputs["probabilities"].numpy(), outputs["novelty"].numpy())
+        return Scores(**_fields(Scores, outputs))
 
     def evidence(self, images: UInt8Array, targets: Float32Array) -> Evidence:
         """Return the evidence for `images`, uint8 `[B, H, W, C]`, and `targets`, float32 `[B, T, classes]`.
@@ -46,7 +48,7 @@ class TensorFlowRuntime:
         A target is a vector over the logits; zeros stand for the predicted class.
         """
         outputs = self._evidence(images=tf.constant(images), targets=tf.constant(targets))
-        return Evidence(**{name: outputs[name].numpy() for name in Evidence.__dataclass_fields__})
+        return Evidence(**_fields(Evidence, outputs))
 
     def memory_bytes(self) -> int:
         """Return the memory of the weights, or on a GPU all memory allocated there, in bytes."""
@@ -64,6 +66,11 @@ class TensorFlowRuntime:
         image = np.zeros((1, spec.height, spec.width, spec.channels), np.uint8)
         self.predict(image)
         self.evidence(image, np.zeros((1, 1, len(self.manifest.classes)), np.float32))
+
+
+def _fields(result: type[Scores | Evidence], outputs: dict[str, Any]) -> dict[str, Float32Array]:
+    """Return the fields of `result` among the outputs of a signature, which may lack optional ones."""
+    return {name: outputs[name].numpy() for name in result.__dataclass_fields__ if name in outputs}
 
 
 def _claim_device() -> str:
@@ -112,7 +119,34 @@ def _checked_signatures(model: Any, manifest: Manifest, entry: Path) -> tuple[An
         signature = model.signatures[name]
         _check_shapes(f"{entry}: input of {name!r}", signature.structured_input_signature[1], inputs)
         _check_shapes(f"{entry}: output of {name!r}", signature.structured_outputs, outputs)
+    _check_optional_outputs(model.signatures, manifest, entry)
     return model.signatures["serving_default"], model.signatures["evidence"]
+
+
+def _check_optional_outputs(signatures: Any, manifest: Manifest, entry: Path) -> None:
+    """Check the outputs `box` and `regions`, which all signatures have or none, and the manifest's `region`."""
+    grid = (manifest.feature_layer.height, manifest.feature_layer.width)
+    found = {name: signatures[name].structured_outputs for name in _SIGNATURES}
+    for output, shape in (("box", (4,)), ("regions", grid)):
+        having = [name for name in _SIGNATURES if output in found[name]]
+        if having and len(having) < len(_SIGNATURES):
+            raise SignatureError(
+                f"{entry}: the output {output!r} is in {having}; all of {list(_SIGNATURES)} must have it, or none"
+            )
+        for name in having:
+            _check_shapes(f"{entry}: output of {name!r}", found[name], {output: shape})
+    has_regions = "regions" in found[_SIGNATURES[0]]
+    if manifest.region is not None and not has_regions:
+        raise SignatureError(
+            f"{entry}: the manifest names the region {manifest.region.name!r}, but there is no output 'regions'"
+        )
+    if manifest.region is None and has_regions:
+        raise SignatureError(f"{entry} has an output 'regions', but the manifest's 'region' does not name it")
+    if manifest.feature_layer.region is not None and "box" in found[_SIGNATURES[0]]:
+        raise SignatureError(
+            f"{entry} has an output 'box', and the manifest's 'feature_layer.region' says otherwise what the features "
+            "cover: only one of them may"
+        )
 
 
 def _check_shapes(subject: str, actual: dict[str, Any], expected: dict[str, tuple[int, ...]]) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from app.artifact.manifest import Manifest
+from app.artifact.manifest import Manifest, RegionSpec
 from tests.doubles import manifest
 
 
@@ -13,10 +13,10 @@ def changed(**changes):
 
 def test_a_manifest_from_before_is_of_a_single_label_model():
     """It has no task, thresholds, resampling or region."""
-    old = manifest().model_dump(exclude={"task", "thresholds"})
+    old = manifest().model_dump(exclude={"task", "thresholds", "region"})
     del old["input"]["resize"], old["feature_layer"]["region"]
     found = Manifest.model_validate(old)
-    assert (found.task, found.thresholds) == ("single_label", None)
+    assert (found.task, found.thresholds, found.region) == ("single_label", None, None)
     assert (found.input.resize, found.feature_layer.region) == ("antialias", None)
 
 
@@ -47,3 +47,12 @@ def test_a_region_without_an_extent_is_refused():
     assert changed(feature_layer=layer | {"region": [-0.1, 0.2, 0.5, 1]}).feature_layer.region == (-0.1, 0.2, 0.5, 1)
     with pytest.raises(ValidationError, match="left of right"):
         changed(feature_layer=layer | {"region": [0.5, 0, 0.5, 1]})
+
+
+def test_an_organ_needs_no_more_than_a_name():
+    """Its thresholds are shares; without one, a method has no warning."""
+    assert changed(region={"name": "lungs"}).region == RegionSpec(name="lungs", gated=False, min_share_of_image=0.0)
+    assert changed(region={"name": "lungs"}).region.min_share_of_heat == {}
+    for wrong in ({"name": ""}, {"name": "x", "min_share_of_image": 1.0}, {"name": "x", "min_share_of_heat": {"a": 2}}):
+        with pytest.raises(ValidationError):
+            changed(region=wrong)

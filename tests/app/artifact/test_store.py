@@ -1,6 +1,9 @@
 """Finding, verifying, reading and writing entries of the model store."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -44,6 +47,20 @@ def test_two_that_are_written_at_once_become_two_versions(tmp_path):
         with pytest.raises(ArtifactNotFoundError, match="being written"), new_version(tmp_path, "double", 2):
             pass
     assert model_versions(tmp_path, "double") == [1, 2]
+
+
+def test_a_process_that_is_killed_leaves_no_gap_in_the_versions(tmp_path):
+    """What it had written is removed by the next one, which gets its version."""
+    script = (
+        "import os, signal, sys; from pathlib import Path; from app.artifact.store import new_version\n"
+        "with new_version(Path(sys.argv[1]), 'double') as (entry, number):\n"
+        "    (entry / 'saved_model.pb').write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert write(tmp_path).name == "1"
+    assert [path.name for path in (tmp_path / "double").iterdir()] == ["1"]
 
 
 def test_what_is_no_version_is_not_seen(tmp_path):

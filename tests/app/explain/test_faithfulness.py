@@ -106,6 +106,51 @@ def test_random_maps_are_the_map_somewhere_else():
     assert len(np.unique(planned.heat.reshape(41, -1), axis=0)) > 20
 
 
+MIDDLE = (0.25, 0.25, 0.75, 0.75)
+
+
+def test_only_the_part_that_the_map_covers_changes():
+    """Its cells are hidden where they are: of 2 x 2 cells over the middle of 8 x 8 pixels, each is 2 x 2 pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    _, heat = quarter()
+    planned = plan(pixels, heat, steps=4, random_maps=19, box=MIDDLE)
+    assert planned.sigma == 2.0
+    outside = np.ones((8, 8), bool)
+    outside[2:6, 2:6] = False
+    images = np.stack(list(planned.images()))
+    assert (images[:, outside] == pixels[outside]).all()
+    first, revealed, shown = (images[2] != pixels), (images[5] == pixels), images[8]
+    assert np.argwhere(first.any(axis=-1)).tolist() == [[2, 4], [2, 5], [3, 4], [3, 5]]
+    assert np.argwhere(revealed.all(axis=-1) & ~outside).tolist() == [[2, 4], [2, 5], [3, 4], [3, 5]]
+    assert (shown[2, 5] == pixels[2, 5]).all()  # the hottest cell's corner shows the image, the coldest's the blur
+    assert (shown[5, 2] == planned.baseline[5, 2]).all()
+
+
+def test_cells_beyond_the_image_are_not_judged():
+    """A network that pads has them; nothing can be hidden there, and no random map may lose its heat there."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    heat = np.random.default_rng(1).random((4, 4)).astype(np.float32)
+    padded = plan(pixels, heat, steps=4, random_maps=19, box=(-0.5, -0.5, 1.5, 1.5))
+    inner = plan(pixels, heat[1:3, 1:3], steps=4, random_maps=19)
+    assert padded.heat.shape == (20, 2, 2)
+    np.testing.assert_array_equal(np.stack(list(padded.images())), np.stack(list(inner.images())))
+    only_outside = heat.copy()
+    only_outside[1:3, 1:3] = 0
+    with pytest.raises(ValueError, match="empty"):
+        plan(pixels, only_outside, steps=4, random_maps=19, box=(-0.5, -0.5, 1.5, 1.5))
+
+
+def test_a_box_between_pixels_shares_them_out():
+    """Every pixel whose centre is inside belongs to one cell, and the others to none."""
+    pixels = np.random.default_rng(0).integers(0, 256, (11, 13, 3), np.uint8)
+    heat = np.random.default_rng(1).random((3, 4)).astype(np.float32)
+    box = (0.13, 0.21, 0.87, 0.93)
+    hidden = list(plan(pixels, heat, steps=2, random_maps=1, box=box).images())[1] != pixels
+    rows, columns = np.indices((11, 13)) + 0.5
+    inside = (rows > 0.21 * 11) & (rows < 0.93 * 11) & (columns > 0.13 * 13) & (columns < 0.87 * 13)
+    np.testing.assert_array_equal(hidden.any(axis=-1), inside)
+
+
 def answers(planned, figures):
     """Answers made up: `figures(map)` gives deletion, insertion and shown of each map."""
     rows = [0.8, 0.2]
@@ -236,3 +281,31 @@ def test_the_true_map_loses_less_when_only_its_heat_is_shown(judged):
     true = [one.heatmap.average_drop for one in judged["true"]]
     random = [one.random.average_drop for one in judged["true"]]
     assert wilcoxon(true, random, alternative="less").pvalue < 0.01
+
+
+@pytest.mark.parametrize(("build", "side"), [(models.cropped_square, 16), (models.padded_square, 32)])
+def test_the_map_of_a_network_that_crops_or_pads_is_judged_where_it_lies(runtime_of, build, side):
+    """Really exported: hiding the hottest cell of its map hides the planted square, and nothing beyond the crop."""
+    runtime = runtime_of(build)
+    box = runtime.manifest.feature_layer.box
+    margin = (32 - side) // 2
+    placed, unplaced = [], []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        image = rng.integers(0, 60, (32, 32, 3)).astype(np.uint8)
+        row, column = margin + 4 * rng.integers(0, side // 4, 2)
+        image[row : row + 4, column : column + 4] = 255
+        evidence = runtime.evidence(image[None], np.array([[[0, 1]]], np.float32))
+        heat = normalise(gradcam(evidence.features[0], evidence.gradients[0, 0])).values
+        planned = plan(image, heat, steps=8, random_maps=19, seed=seed, box=box)
+        images = np.stack(list(planned.images()))
+        changed = (images != image).any(axis=(0, 3))
+        assert not np.delete(changed, range(margin, margin + side), axis=0).any()
+        assert not np.delete(changed, range(margin, margin + side), axis=1).any()
+        assert (images[2][row : row + 4, column : column + 4] != 255).any()  # the first cells to be hidden
+        placed.append(judge(planned, runtime.predict(images).probabilities[:, 1]))
+        over_all = plan(image, heat, steps=8, random_maps=19, seed=seed)
+        images = np.stack(list(over_all.images()))
+        unplaced.append(judge(over_all, runtime.predict(images).probabilities[:, 1]))
+    assert wilcoxon(scores(placed), [one.random.score for one in placed], alternative="greater").pvalue < 1e-4
+    assert min(scores(placed)) > 0 > min(scores(unplaced))

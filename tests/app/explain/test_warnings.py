@@ -46,6 +46,25 @@ def test_the_border_is_the_outermost_ring():
     assert border_share(np.ones((1, 1), np.float32)) == 1.0
 
 
+def test_the_border_is_that_of_the_input():
+    """A map over its middle has none; one that reaches its left edge has a column; one over its padding has a frame."""
+    even = np.ones((4, 4), np.float32)
+    assert border_share(even, (0.25, 0.25, 0.75, 0.75)) == 0.0
+    assert border_share(even, (0.0, 0.25, 0.5, 0.75)) == 0.25
+    assert border_share(even, (0.02, 0.25, 0.52, 0.75)) == 0.25  # less than a cell inside
+    # Of 8 cells, 2 on each side are padding and the third is at the edge: 4 of 64 are inside.
+    assert border_share(np.ones((8, 8), np.float32), (-0.5, -0.5, 1.5, 1.5)) == 60 / 64
+    assert border_share(even, (0.0, 0.0, 1.0, 1.0)) == border_share(even) == 0.75
+
+
+def test_heat_at_the_edge_of_an_inner_crop_is_no_border_heat():
+    """The features of a network that looks at the middle end inside the image, not at its border."""
+    layer = CALM.feature_layer.model_copy(update={"region": (0.3, 0.3, 0.7, 0.7)})
+    at_the_edge = heat((0, 0, 1.0), (2, 2, 0.9))
+    assert codes(heatmap=at_the_edge) == ["border_heat"]
+    assert codes(heatmap=at_the_edge, model=CALM.model_copy(update={"feature_layer": layer})) == []
+
+
 def test_diffuseness_is_entropy_over_its_maximum():
     """One cell, all cells, and two of 25."""
     assert diffuseness(CENTRE.values) == 0.0

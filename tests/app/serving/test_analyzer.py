@@ -14,6 +14,7 @@ from app.imaging.overlay import Style
 from app.serving.analyzer import Analyzer, Drawing, Limits
 from app.serving.workers import Workers
 from app.telemetry.stages import Telemetry
+from tests import models
 from tests.doubles import BrightnessRuntime, GatedRuntime, RecordingRuntime, manifest
 from tests.pictures import constant, decoded, encoded
 
@@ -116,11 +117,35 @@ def test_the_heat_lies_on_the_part_that_the_features_cover():
     assert (overlay[:, :30] != decoded(BRIGHT)[:, :30, None]).any(axis=-1).all()
 
 
+def test_the_map_of_a_network_that_crops_is_judged_inside_the_crop(runtime_of):
+    """Hiding its hottest cells takes all that the planted square gave; hiding others takes next to nothing."""
+    image = np.full((32, 32), 40, np.uint8)
+    image[20:24, 8:12] = 255
+    found = explained(encoded(image), runtime_of(models.cropped_square), faithfulness=True, class_name="PNEUMONIA")
+    whole, *rest, hidden = found.faithfulness.heatmap.deletion
+    assert whole > hidden + 0.05
+    assert rest == pytest.approx([hidden] * 3, abs=0.01)
+    assert found.faithfulness.random.deletion[1] > hidden + 0.02
+    assert found.faithfulness.sigma == 4.0
+
+
+def test_heat_that_lies_in_the_padding_alone_is_not_judged():
+    """A network that pads may have a map with heat nowhere in the image; there is nothing to hide then."""
+    model = manifest()
+    layer = model.feature_layer.model_copy(update={"region": (-1.0, 0.0, 1.0, 1.0)})
+    runtime = BrightnessRuntime(model.model_copy(update={"feature_layer": layer}))
+    left = np.zeros((40, 60), np.uint8)
+    left[:, :20] = 255  # the double's map is its input, which this manifest places half outside of the image
+    found = explained(encoded(left), runtime, faithfulness=True, class_name="bright")
+    assert found.heatmap.values[:, :2].all()
+    assert found.faithfulness is None
+
+
 def test_only_what_is_wanted_is_drawn():
     """No overlay unless it is asked for, and no file of it unless that is."""
     nothing, picture = explained(BRIGHT), explained(BRIGHT, drawing=Drawing(Style(), encoded=False))
     assert (nothing.picture, nothing.overlay) == (None, None)
-    assert picture.picture.size == (60, 40)
+    assert picture.picture.shape == (40, 60, 3)
     assert picture.overlay is None
 
 

@@ -277,3 +277,30 @@ def test_an_image_gets_the_same_answer_in_a_batch_as_alone(runtime_of, questions
         alone = runtime.evidence(images[index][None], targets[None])
         assert row.probabilities == pytest.approx(alone.probabilities[0], abs=1e-5)
         assert row.gradients == pytest.approx(alone.gradients[0], abs=1e-5)
+
+
+def test_each_request_gets_the_box_and_the_regions_of_its_own_image(runtime_of):
+    """In one call of a real model: a bright rectangle on the left, one on the right, and none."""
+    films = np.zeros((3, 32, 32, 3), np.uint8)
+    films[0, 8:24, :8, 0] = films[1, :16, 16:, 0] = 255
+    found = [None] * 4
+
+    async def ask():
+        with Workers(2) as workers:
+            batcher = Batcher(runtime_of(models.red_organ), workers, Telemetry(), max_batch_size=8, window_s=0.0)
+
+            async def one(number):
+                found[number] = await batcher.predict(films[number])
+
+            async def explained():
+                found[3] = await batcher.evidence(films[0], np.zeros((1, 2), np.float32))
+
+            async with anyio.create_task_group() as group:
+                for number in range(3):
+                    group.start_soon(one, number)
+                group.start_soon(explained)
+
+    anyio.run(ask)
+    boxes = [answer.box.tolist() for answer in found]
+    assert boxes == [[0, 0.25, 0.25, 0.75], [0.5, 0, 1, 0.5], [0, 0, 1, 1], [0, 0.25, 0.25, 0.75]]
+    assert [answer.regions.min() for answer in found] == [1, 1, 0, 1]

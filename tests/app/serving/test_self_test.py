@@ -8,6 +8,7 @@ import pytest
 from app.artifact.manifest import SanitySpec, SelfTestSpec
 from app.errors import SelfTestError
 from app.serving.self_test import capture_golden, check_sanity, read_golden, replay, run_self_test, write_golden
+from tests import models
 from tests.doubles import BrightnessRuntime, manifest
 
 SPEC = SelfTestSpec(file="golden.npz", cases=2, probability_tolerance=0.01, relative_tolerance=0.05)
@@ -25,6 +26,7 @@ def test_golden_cases_survive_the_file(tmp_path):
     write_golden(tmp_path / "again.npz", golden())
     assert (tmp_path / "golden.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
     read = read_golden(tmp_path / "golden.npz")
+    assert (read.box, read.regions) == (None, None)
     for field in dataclasses.fields(read):
         np.testing.assert_array_equal(getattr(read, field.name), getattr(golden(), field.name))
 
@@ -45,6 +47,32 @@ def test_another_answer_is_refused_with_its_figure(name, change):
         replay(BrightnessRuntime(), dataclasses.replace(golden(), **{name: moved}), SPEC)
     moved.reshape(2, -1)[1, 0] -= change * 0.99
     replay(BrightnessRuntime(), dataclasses.replace(golden(), **{name: moved}), SPEC)
+
+
+def organ_cases(runtime):
+    """The golden cases of a model with a box and regions."""
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    images[0, 8:24, 8:16, 0] = 255
+    return capture_golden(runtime, images, np.eye(2, dtype=np.float32))
+
+
+def test_the_box_and_the_regions_are_replayed(runtime_of, tmp_path):
+    """From the file; where they moved, the model is refused, and where none were recorded, none are compared."""
+    runtime = runtime_of(models.red_organ)
+    write_golden(tmp_path / "golden.npz", organ_cases(runtime))
+    cases = read_golden(tmp_path / "golden.npz")
+    np.testing.assert_allclose(cases.box, [[0.25, 0.25, 0.5, 0.75], [0, 0, 1, 1]])
+    replay(runtime, cases, SPEC)
+    for name in ("box", "regions"):
+        with pytest.raises(SelfTestError, match=rf"{name} differ .* by up to 0\.06"):
+            replay(runtime, dataclasses.replace(cases, **{name: getattr(cases, name) + 0.06}), SPEC)
+    replay(runtime, dataclasses.replace(cases, box=None, regions=None), SPEC)
+
+
+def test_a_box_that_a_model_no_longer_answers_is_refused():
+    """It was recorded of another model."""
+    with pytest.raises(SelfTestError, match=r"'box' of shape \(2, 4\), and the model answers none"):
+        replay(BrightnessRuntime(), dataclasses.replace(golden(), box=np.zeros((2, 4), np.float32)), SPEC)
 
 
 def test_a_manifest_of_another_task_is_refused(tmp_path):

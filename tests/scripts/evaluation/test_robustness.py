@@ -80,6 +80,20 @@ def test_attention_is_the_share_of_heat_in_the_lungs(tmp_path):
     assert found[1].lungs == 0.5
 
 
+def test_heat_inside_a_mask_is_counted_where_the_map_lies():
+    """By hand: the mask is the left half; the map covers all, the left half, three quarters, or a margin as well."""
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:, :4] = 1
+    even = np.ones((4, 4), np.float32)
+    assert robustness.heat_inside(even, mask, (0.0, 0.0, 1.0, 1.0)) == 0.5
+    assert robustness.heat_inside(even, mask, (0.0, 0.25, 0.5, 0.75)) == 1.0
+    assert robustness.heat_inside(even, mask, (0.25, 0.0, 1.0, 1.0)) == pytest.approx(1 / 3, abs=0.01)
+    assert robustness.heat_inside(even, mask, (-0.5, -0.5, 1.5, 1.5)) == 2 / 16
+    hot = np.zeros((4, 4), np.float32)
+    hot[1, 1] = 1
+    assert robustness.heat_inside(hot, mask, (-0.5, -0.5, 1.5, 1.5)) == 1.0
+
+
 def test_a_source_that_shows_is_found_and_one_that_does_not_is_not(tmp_path):
     """Half of the films are brighter: first by source, then regardless of it."""
     rng = np.random.default_rng(0)

@@ -87,7 +87,8 @@ def test_thresholds_are_quantiles_of_the_training_films(runtime_of):
     """Of each method's maps for the predicted class: a twentieth of the films lies beyond each."""
     runtime = runtime_of(models.batch_norm_dropout)
     films = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
-    spec = warning_thresholds(runtime, films)
+    spec, region = warning_thresholds(runtime, films)
+    assert region is None
     assert (spec.films, spec.quantile) == (40, 0.95)
     evidence = runtime.evidence(films, np.zeros((40, 1, 3), np.float32))
     maps = [normalise(gradcam(a, g[0])) for a, g in zip(evidence.features, evidence.gradients, strict=True)]
@@ -104,6 +105,40 @@ def test_thresholds_are_quantiles_of_the_training_films(runtime_of):
     assert sum(any(c.code == "low_margin" for c in found) for found in close) == 2
 
 
+def test_the_thresholds_of_a_network_that_crops_count_the_images_border(runtime_of):
+    """Its map ends inside the image, so that none of its heat is at the border."""
+    films = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), np.uint8)
+    cropped, _ = warning_thresholds(runtime_of(models.cropped_square), films)
+    padded, _ = warning_thresholds(runtime_of(models.padded_square), films)
+    assert cropped.heat["gradcam"].border_heat == 0.0
+    assert padded.heat["gradcam"].border_heat > 0.0
+
+
+def organ_film(*spots):
+    """A red ring of 16 x 16 pixels, in the middle of 32 x 32, with a green spot of 4 x 4 at each (row, column)."""
+    film = np.zeros((32, 32, 3), np.uint8)
+    film[8:24, 8:24, 0] = 255
+    film[12:20, 12:20, 0] = 0
+    for row, column in spots:
+        film[row : row + 4, column : column + 4, 1] = 255
+    return film
+
+
+def test_the_usual_share_of_heat_in_the_region_is_measured(runtime_of):
+    """One spot in the ring and one in its hole: half of the heat; films without the organ say nothing about it.
+
+    The map is hot at each spot alike, and the ring covers whole cells: 8, 12, 16 and 20 are their edges.
+    """
+    inside, half = organ_film((8, 8)), organ_film((8, 8), (12, 12))
+    no_organ = half * np.array([0, 1, 1], np.uint8)
+    films = np.stack([inside] * 30 + [half] * 10 + [no_organ] * 20)
+    thresholds, region = warning_thresholds(runtime_of(models.red_organ), films)
+    assert region.name == "organ"
+    assert region.min_share_of_heat["gradcam"] == pytest.approx(0.5)
+    assert set(region.min_share_of_heat) == set(METHODS)
+    assert thresholds.heat["gradcam"].border_heat < 1  # of films without the organ, the border is the image's
+
+
 def test_of_many_films_some_are_drawn():
     """The first and the last half differ; both are asked."""
 
@@ -116,7 +151,7 @@ def test_of_many_films_some_are_drawn():
 
     runtime = Counting()
     films = np.repeat(np.array([60, 250], np.uint8), 300)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
-    spec = warning_thresholds(runtime, films)
+    spec, _ = warning_thresholds(runtime, films)
     assert runtime.asked == spec.films == THRESHOLD_IMAGES
     assert spec.heat["gradcam"].diffuse_heat == pytest.approx(1.0)  # dark ones have no heat, bright ones a flat one
 

@@ -10,12 +10,15 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from app.artifact.manifest import FeatureLayer, InputSpec, read_manifest
+from app.artifact.manifest import FeatureLayer, InputSpec, RegionSpec, read_manifest
 from app.explain.cams import gradcam, normalise
 from scripts.errors import ExportError
 from scripts.exporting.keras_files import export
+from scripts.exporting.packing import pack
 from scripts.exporting.preprocessing import PREPROCESSINGS, preprocess
+from scripts.exporting.split_model import SplitModel
 from tests import models
+from tests.exports import organ_package
 
 
 def test_the_map_in_the_graph_is_the_map_in_numpy(entry_of):
@@ -155,3 +158,64 @@ def test_an_export_that_does_not_reproduce_the_model_is_refused(tmp_path):
         with pytest.raises(ExportError, match=reason):
             export(keras.Model(image, layers.Dense(3)(x)), ("a", "b", "c"), "m", tmp_path)
     assert not list((tmp_path / "m").iterdir())
+
+
+def organ(row, column, height, width):
+    """A red rectangle in a black image of 32 x 32, `[32, 32, 3]`."""
+    film = np.zeros((32, 32, 3), np.uint8)
+    film[row : row + height, column : column + width, 0] = 255
+    return film
+
+
+def test_a_box_and_regions_are_outputs_of_every_signature(entry_of):
+    """By hand: where the red is, in shares; an L fills three quarters of its box; nothing red, the whole image."""
+    entry = entry_of(models.red_organ)
+    served = tf.saved_model.load(str(entry)).signatures
+    corner = organ(4, 8, 16, 8)
+    corner[12:20, 8:24, 0] = 255
+    images = tf.constant(np.stack([organ(8, 16, 4, 12), corner, np.zeros((32, 32, 3), np.uint8)]))
+    answers = [
+        served["serving_default"](images=images),
+        served["explain"](images=images, class_index=tf.fill([3], -1)),
+        served["evidence"](images=images, targets=tf.zeros((3, 1, 2))),
+    ]
+    for answer in answers:
+        np.testing.assert_allclose(
+            answer["box"], [[0.5, 0.25, 0.875, 0.375], [0.25, 0.125, 0.75, 0.625], [0, 0, 1, 1]], atol=1e-6
+        )
+        assert (answer["regions"][0].numpy() == 1).all()
+        expected = np.ones((4, 4))
+        expected[:2, 2:] = 0
+        np.testing.assert_allclose(answer["regions"][1], expected, atol=1e-6)
+        assert not answer["regions"][2].numpy().any()
+    assert read_manifest(entry).region == RegionSpec(name="organ")
+
+
+def test_models_without_the_optional_outputs_have_none(entry_of):
+    """Their signatures are what they were."""
+    served = tf.saved_model.load(str(entry_of(models.gap_linear))).signatures
+    assert set(served["serving_default"].structured_outputs) == {"probabilities", "novelty"}
+    assert set(served["explain"].structured_outputs) == {"probabilities", "class_index", "heatmap"}
+    assert len(served["evidence"].structured_outputs) == 5
+    assert read_manifest(entry_of(models.gap_linear)).region is None
+
+
+def changed_outputs(change):
+    """`red_organ` with a trunk whose outputs `change(features, box, regions)` replaces."""
+    parts = models.red_organ()
+    return SplitModel(keras.Model(parts.trunk.input, list(change(*parts.trunk.outputs))), parts.head, parts.layer)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "reason"),
+    [
+        (lambda f, box, regions: (f, box[:, ::-1], regions), {}, "left of right and top of bottom"),
+        (lambda f, box, regions: (f, box, regions + 0.5), {}, r"shares in 0\.\.1; the model answers 0\.5 to"),
+        (lambda *outputs: outputs, {"feature_region": (0.0, 0.0, 0.5, 1.0)}, "not both"),
+    ],
+)
+def test_outputs_that_are_no_places_are_refused(tmp_path, change, options, reason):
+    """Before anything is published."""
+    with pytest.raises(ExportError, match=reason):
+        pack(organ_package(changed_outputs(change), "made", **options), tmp_path)
+    assert not list(tmp_path.glob("made/*"))

@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 from starlette.testclient import TestClient
 
+from app.artifact.manifest import read_manifest
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
-from app.artifact.store import find_artifact
+from app.artifact.store import find_artifact, seal
 from app.errors import ArtifactError, DigestMismatchError, SignatureError
 from app.explain.cams import gradcam, normalise
 from app.imaging.decoding import decode, to_input
@@ -275,6 +276,89 @@ def test_a_missing_signature_is_refused(tmp_path):
     (entry / "manifest.json").write_text(manifest().model_copy(update={"files": files}).model_dump_json())
     with pytest.raises(SignatureError, match="'novelty' is missing"):
         TensorFlowRuntime(entry)
+
+
+def test_a_box_and_regions_are_told_for_each_image(runtime_of):
+    """With the scores as with the evidence, and the same in any company; a model without them answers none."""
+    runtime = runtime_of(models.red_organ)
+    batch = images(3, side=32) // 2
+    batch[0, 4:12, 8:24, 0] = 255
+    together = runtime.evidence(batch, np.zeros((3, 1, 2), np.float32))
+    assert together.box[0].tolist() == [0.25, 0.125, 0.75, 0.375]
+    assert together.box[1].tolist() == [0, 0, 1, 1]
+    for row in range(3):
+        alone = runtime.predict(batch[row : row + 1])
+        np.testing.assert_allclose(alone.box[0], together.box[row], atol=1e-6)
+        np.testing.assert_allclose(alone.regions[0], together.regions[row], atol=1e-6)
+    plain = runtime_of(models.gap_linear).predict(images(1))
+    assert (plain.box, plain.regions) == (None, None)
+
+
+@pytest.fixture
+def organ(entry_of, tmp_path):
+    """A copy of a model that answers boxes and regions, to be damaged."""
+    return shutil.copytree(entry_of(models.red_organ), tmp_path / "organ" / "1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"region": None}, "has an output 'regions', but the manifest's 'region' does not name it"),
+        (
+            {"feature_layer": {"name": "x", "height": 4, "width": 4, "channels": 1, "region": [0, 0, 0.5, 1]}},
+            "output 'box', and the manifest's 'feature_layer.region' says otherwise",
+        ),
+    ],
+)
+def test_optional_outputs_that_contradict_the_manifest_are_refused(organ, changes, reason):
+    """In a sentence that says which."""
+    resealed(organ, **changes)
+    with pytest.raises(SignatureError, match=reason):
+        TensorFlowRuntime(organ)
+
+
+def test_a_region_without_an_output_is_refused(copy):
+    """The manifest alone makes none."""
+    resealed(copy, region={"name": "lungs"})
+    with pytest.raises(SignatureError, match="names the region 'lungs', but there is no output 'regions'"):
+        TensorFlowRuntime(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"serving_default": lambda outputs: outputs.pop("box")}, "'box' is in .*'explain', 'evidence'.*all of"),
+        ({"evidence": lambda outputs: outputs.pop("regions")}, "'regions' is in .*must have it, or none"),
+        ({"explain": lambda outputs: outputs.update(box=outputs["box"][:, :3])}, "output of 'explain' 'box' has shape"),
+        (
+            {"evidence": lambda outputs: outputs.update(regions=outputs["regions"][:, :2])},
+            "output of 'evidence' 'regions' has shape",
+        ),
+    ],
+)
+def test_optional_outputs_of_another_shape_or_in_some_signatures_are_refused(entry_of, tmp_path, change, reason):
+    """The same graph, saved again with other outputs."""
+    entry = entry_of(models.red_organ)
+    loaded = tf.saved_model.load(str(entry))
+
+    def wrapped(name):
+        signature = loaded.signatures[name]
+
+        def answer(**inputs):
+            outputs = dict(signature(**inputs))
+            change.get(name, lambda _: None)(outputs)
+            return outputs
+
+        inputs = signature.structured_input_signature[1]
+        return tf.function(answer).get_concrete_function(
+            **{key: tf.TensorSpec(spec.shape, spec.dtype, name=key) for key, spec in inputs.items()}
+        )
+
+    made = tmp_path / "made" / "1"
+    tf.saved_model.save(loaded, str(made), signatures={name: wrapped(name) for name in loaded.signatures})
+    seal(made, read_manifest(entry).model_copy(update={"self_test": None}))
+    with pytest.raises(SignatureError, match=reason):
+        TensorFlowRuntime(made)
 
 
 def test_the_service_does_not_start_with_a_refused_model(copy):
