@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 from app.errors import ArtifactError
 from scripts.datasets.collection import add_data_options, selection_of
 from scripts.errors import ScriptError
+from scripts.evaluation.pipeline import Depth
 from scripts.exporting.expectations import add_expectations, expectation_of
 from scripts.training.pipeline import train
 from scripts.training.recipe import add_recipe_options, recipe_of
@@ -28,6 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
         help="folder of the intermediate results, from which an interrupted run resumes",
     )
     parser.add_argument("--folds", type=int, default=5, help="number of folds of the cross-validation, at least 2")
+    parser.add_argument(
+        "--depth", choices=get_args(Depth), default="full", help="figures: a report without the robustness checks"
+    )
     add_recipe_options(parser)
     add_expectations(parser)
     options = parser.parse_args(arguments)
@@ -44,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             classes=classes,
             fold_count=options.folds,
             expects=expectation_of(options),
+            depth=options.depth,
         )
     except (ScriptError, ArtifactError) as error:
         print(f"train: {error}", file=sys.stderr)

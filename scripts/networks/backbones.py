@@ -16,8 +16,8 @@ import numpy as np
 
 from scripts.errors import WeightsError
 from scripts.networks.efficientnet import efficientnet_lite0, load_weights
-from scripts.networks.lung_view import lung_view
 from scripts.networks.layers import Affine, Equalise, LungGate, Moments, RadialBasis
+from scripts.networks.lung_view import lung_view
 from scripts.networks.pytorch_file import read_state
 
 # A head is a logistic regression on the average of the features or on their moments, or a kernel regression on their
@@ -293,7 +293,7 @@ def weights_provenance(backbone: str, weights: str) -> str:
 
 
 def package_file(package: str, suffix: str, extra: str | None = None) -> Path:
-    """Return the weights file that an installed package contains; `extra` is the extra of this project that installs it.
+    """Return the weights file that an installed package contains. The extra `extra` of this project installs it, if given.
 
     Raises:
         WeightsError: the package is not installed.

@@ -181,7 +181,7 @@ def lung_view(segmenter: keras.Model, size: int, crop: int) -> keras.Model:
 
 @keras.saving.register_keras_serializable("lightbox")
 class Grey(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """Images `[B, H, W, 3]` to grey `[B, H, W, 1]` (ITU-R BT.601), which leaves images of three equal channels alone."""
+    """Images `[B, H, W, 3]` to grey `[B, H, W, 1]` (ITU-R BT.601); three equal channels keep their value."""
 
     def call(self, images: Any) -> Any:
         return tf.tensordot(images, tf.constant([[0.299], [0.587], [0.114]]), 1)

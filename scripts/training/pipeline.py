@@ -22,16 +22,19 @@ from app.arrays import Float32Array, UInt8Array
 from app.artifact.manifest import ANYTHING, Expectation, InputSpec, NoveltySpec, RegionSpec
 from scripts.datasets.collection import Selection
 from scripts.datasets.films import Film, digest, patient_folds, read_pixels
+from scripts.datasets.splits import TrainTestSplit
 from scripts.evaluation.calibration import temperature_of, threshold_of
 from scripts.evaluation.metrics import without_curves
-from scripts.evaluation.pipeline import evaluate_models
-from scripts.evaluation.predictions import predict_films
+from scripts.evaluation.pipeline import Depth, evaluate_models
+from scripts.evaluation.predictions import Predictions, predict_films
+from scripts.evaluation.source import source_alone
+from scripts.exporting.golden_cases import THRESHOLD_IMAGES
 from scripts.exporting.packing import Evaluator, Package, Reference, pack
 from scripts.exporting.split_model import SplitModel
 from scripts.networks.backbones import Network, round_to_half, weights_provenance
 from scripts.networks.layers import Novelty
 from scripts.training.augmentation import REVISION
-from scripts.training.features import input_spec
+from scripts.training.features import batch_indices, input_spec
 from scripts.training.fitting import Fitter, fit_novelty
 from scripts.training.preparation import Prepared, prepare
 from scripts.training.recipe import Recipe
@@ -62,6 +65,7 @@ def train(
     classes: Sequence[str] | None = None,
     fold_count: int = 5,
     expects: Expectation = ANYTHING,
+    depth: Depth = "full",
 ) -> Path:
     """Train on the films of `selection`, and return the folder of the new version.
 
@@ -82,6 +86,8 @@ def train(
         classes: the class names in the order of the logits; by default, sorted.
         fold_count: the number of folds of the cross-validation.
         expects: what the header of a DICOM image is expected to say; by default, anything.
+        depth: of the report. For `figures`, the fold models are not written as artefacts; their predictions come from
+            the cached features.
 
     Raises:
         ScriptError: the data, the weights or the recipe can't be used.
@@ -90,14 +96,19 @@ def train(
     tf.config.experimental.enable_op_determinism()
     prepared = prepare(selection, classes, recipe, work)
     training_data = _training_data(prepared, fold_count, recipe.seed)
-    films = training_data.films
+    films, folds = training_data.films, training_data.folds
     scratch = work / _run_key(training_data, recipe)
     scratch.mkdir(parents=True, exist_ok=True)
     trainer = _Trainer(prepared.fitter, training_data, input_spec(prepared.fitter.network, expects))
-    entries = [trainer.train_fold(scratch, name, number) for number in range(1, fold_count + 1)]
-    predictions = [
-        predict_films(entry, [films[i] for i in fold]) for entry, fold in zip(entries, training_data.folds, strict=True)
-    ]
+    numbers = range(1, fold_count + 1)
+    if depth == "figures":
+        entries = []
+        predictions = [trainer.predict_fold(number) for number in numbers]
+    else:
+        entries = [trainer.train_fold(scratch, name, number) for number in numbers]
+        predictions = [
+            predict_films(entry, [films[i] for i in fold]) for entry, fold in zip(entries, folds, strict=True)
+        ]
     temperature = temperature_of(
         np.concatenate([fold.probabilities for fold in predictions]),
         np.concatenate([fold.labels for fold in predictions]),
@@ -106,9 +117,17 @@ def train(
     facts = _training_facts(training_data, recipe)
 
     def evaluate(entry: Path) -> dict[str, Any]:
-        reported = {"protocol": _describe_protocol(fold_count), "data": facts["data"]}
-        models = list(zip(entries, predictions, strict=True))
-        return without_curves(evaluate_models(entry / "report", entry, models, reported, prepared.collection.others))
+        splits = [TrainTestSplit.by_patient("", films, sorted(set(range(len(films))) - set(f)), f) for f in folds]
+        reported = {
+            "protocol": _describe_protocol(fold_count),
+            "data": facts["data"],
+            "source_alone": source_alone(films, training_data.labels, splits),
+        }
+        models = list(zip(entries or [entry] * fold_count, predictions, strict=True))
+        figures = evaluate_models(
+            entry / "report", entry, models, reported, others=prepared.collection.others, depth=depth
+        )
+        return without_curves(figures)
 
     entry = trainer.publish(store, name, np.arange(len(films)), temperature, threshold, facts, evaluate)
     shutil.rmtree(scratch)
@@ -146,10 +165,35 @@ class _Trainer:
         entry = scratch / name / str(number)
         if entry.exists():
             return entry
-        rest = [i for other, fold in enumerate(self._data.folds, start=1) if other != number for i in fold]
-        self.publish(scratch, name, np.array(sorted(rest)), 1.0, 1.0, None, None, version_number=number)
+        self.publish(scratch, name, self._without(number), 1.0, 1.0, None, None, version_number=number)
         tqdm.write(f"trained without fold {number} of {len(self._data.folds)}")
         return entry
+
+    def predict_fold(self, number: int) -> Predictions:
+        """Train without fold `number`, and predict its films from the cached features."""
+        data, rest = self._data, self._without(number)
+        fold = np.array(data.folds[number - 1])
+        self._fitter.fit(rest)
+        novelty = fit_novelty(self._fitter.cache, rest)
+        cuts = self._fitter.cache.cuts[0]
+        scores = [
+            novelty(tf.constant(cuts[fold[at]].astype(np.float32))).numpy()
+            for at in batch_indices(len(fold), 64, "novelty")
+        ]
+        tqdm.write(f"trained without fold {number} of {len(data.folds)}")
+        return Predictions(
+            films=[data.films[i] for i in fold],
+            classes=data.classes,
+            labels=data.labels[fold],
+            probabilities=self._fitter.probabilities(fold),
+            novelty=np.concatenate(scores),
+        )
+
+    def _without(self, number: int) -> np.ndarray:
+        """Return the indices of the films that are not in fold `number`, ascending."""
+        return np.array(
+            sorted(i for other, fold in enumerate(self._data.folds, start=1) if other != number for i in fold)
+        )
 
     def publish(
         self,
@@ -186,9 +230,15 @@ class _Trainer:
             novelty=NoveltySpec(method="mahalanobis", threshold=1.0),
             training=facts,
             evaluator=evaluator,
-            training_images=None if evaluator is None else read_pixels(self._data.films, self._spec),
+            training_images=None if evaluator is None else self._threshold_images(),
+            self_checks=evaluator is not None,
         )
         return pack(package, store, version_number)
+
+    def _threshold_images(self) -> UInt8Array:
+        """Read a random sample of the films, on which the thresholds of warnings are measured."""
+        order = np.random.default_rng(0).permutation(len(self._data.films))[:THRESHOLD_IMAGES]
+        return read_pixels([self._data.films[i] for i in sorted(order.tolist())], self._spec)
 
 
 def _split_model(network: Network, novelty: Novelty) -> SplitModel:

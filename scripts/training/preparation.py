@@ -27,8 +27,8 @@ from scripts.training.segmentation import SegmentationRecipe, fit_segmenter
 class Prepared:
     """Films with their features, and the fitter of a recipe.
 
-    `films` are all films with a label of a class, `labels` `[N]` their indices in `classes`, and `chosen` the indices of
-    those that may be trained on. `digest` identifies all films, and the masks of a segmenter.
+    `films` are all films with a label of a class, `labels` `[N]` their indices in `classes`, and `chosen` the indices
+    of those that may be trained on. `digest` identifies all films, and the masks of a segmenter.
     """
 
     collection: Collection

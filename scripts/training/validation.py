@@ -32,8 +32,8 @@ class ValidationScheme:
     """How films are divided into training and test sets.
 
     `split` is `patient` or `image` for a cross-validation with `fold_count` folds, or a column of `metadata.csv`, whose
-    values are left out one at a time, or with `pairs`, two at a time (`leave_two_groups_out`). `only` is a column and a value that select the films to use. The recipe is then
-    also trained on all selected films and tested on the others.
+    values are left out one at a time, or with `pairs`, two at a time (`leave_two_groups_out`). `only` is a column and a
+    value that select the films to use. The recipe is then also trained on all selected films and tested on the others.
     """
 
     split: str = "patient"
