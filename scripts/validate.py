@@ -29,13 +29,23 @@ def main(arguments: list[str] | None = None) -> int:
         "--pairs", action="store_true", help="with --leave-out: leave out two values, of which each brings one class"
     )
     parser.add_argument("--folds", type=int, default=5, help="number of folds, at least 2")
-    parser.add_argument("--only", metavar="COLUMN=VALUE", help="use only these films, such as set=darkcovidnet")
+    parser.add_argument(
+        "--only", type=column_and_value, metavar="COLUMN=VALUE", help="use only these films, such as set=darkcovidnet"
+    )
+    parser.add_argument(
+        "--class-source",
+        type=column_and_value,
+        action="append",
+        default=[],
+        metavar="LABEL=SOURCE",
+        help="take the films of this class from this source alone; once for each class",
+    )
     add_recipe_options(parser)
     options = parser.parse_args(arguments)
     classes = options.classes.split(",") if options.classes else None
     try:
-        only = column_and_value("--only", options.only)
-        scheme = ValidationScheme(options.leave_out or options.split, options.folds, only, options.pairs)
+        split = options.leave_out or options.split
+        scheme = ValidationScheme(split, options.folds, options.only, options.pairs, tuple(options.class_source))
         figures = validate(selection_of(options), options.work, recipe_of(options), scheme, classes)
     except ScriptError as error:
         print(f"validate: {error}", file=sys.stderr)

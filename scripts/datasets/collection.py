@@ -74,27 +74,21 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a label of films that belong to no class; may be given several times",
     )
-    parser.add_argument("--exclude", metavar="COLUMN=VALUE", help="do not train on these films")
+    parser.add_argument("--exclude", type=column_and_value, metavar="COLUMN=VALUE", help="do not train on these films")
 
 
 def selection_of(options: argparse.Namespace) -> Selection:
-    """Return the selection that the options of `add_data_options` describe.
+    """Return the selection that the options of `add_data_options` describe."""
+    return Selection(tuple(options.data), tuple(options.others), options.exclude)
+
+
+def column_and_value(given: str) -> tuple[str, str]:
+    """Split COLUMN=VALUE, the value of an option.
 
     Raises:
-        DataError: `--exclude` is not COLUMN=VALUE.
+        argparse.ArgumentTypeError: there is no `=`.
     """
-    return Selection(tuple(options.data), tuple(options.others), column_and_value("--exclude", options.exclude))
-
-
-def column_and_value(option: str, given: str | None) -> tuple[str, str] | None:
-    """Split COLUMN=VALUE.
-
-    Raises:
-        DataError: there is no `=`.
-    """
-    if given is None:
-        return None
     column, equals, value = given.partition("=")
     if not equals:
-        raise DataError(f"{option} takes COLUMN=VALUE")
+        raise argparse.ArgumentTypeError(f"expected COLUMN=VALUE, got {given!r}")
     return column, value

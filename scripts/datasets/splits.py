@@ -40,6 +40,20 @@ def select_films(films: Sequence[Film], column: str, value: str) -> list[int]:
     return [i for i, found in enumerate(values) if found == value]
 
 
+def select_sources(films: Sequence[Film], sources: Sequence[tuple[str, str]]) -> list[int]:
+    """Return the indices of the films whose label and source are a pair of `sources`.
+
+    This composes a data set as much published work does: each class from an archive of its own.
+
+    Raises:
+        DataError: no film has one of the pairs.
+    """
+    pairs = [(film.label, film.source) for film in films]
+    if absent := [pair for pair in sources if pair not in pairs]:
+        raise DataError(f"no film of source {absent[0][1]!r} has the label {absent[0][0]!r}")
+    return [i for i, pair in enumerate(pairs) if pair in set(sources)]
+
+
 def k_fold(
     films: Sequence[Film], chosen: Sequence[int], count: int, seed: int, *, by_patient: bool
 ) -> list[TrainTestSplit]:

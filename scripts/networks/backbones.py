@@ -293,7 +293,7 @@ def weights_provenance(backbone: str, weights: str) -> str:
 
 
 def package_file(package: str, suffix: str, extra: str | None = None) -> Path:
-    """Return the weights file that an installed package contains. The extra `extra` of this project installs it, if given.
+    """Return the weights file in an installed package; `extra` is the extra of this project that installs it, if any.
 
     Raises:
         WeightsError: the package is not installed.

@@ -59,8 +59,8 @@ def input_spec(network: Network, expects: Expectation = ANYTHING) -> InputSpec:
 def cache_features(network: Network, films: Sequence[Film], variants: Variants, scratch: Path) -> FeatureCache:
     """Compute the features of every film and its variants, or read them from `scratch` if they are there.
 
-    Features and masks are those of what the frozen part of `network` sees: the crop, if the network makes one. A file in
-    `scratch` is either complete or absent.
+    Features and masks are those of what the frozen part of `network` sees: the crop, if the network makes one. A file
+    in `scratch` is either complete or absent.
 
     Raises:
         DataError: some films can't be read.

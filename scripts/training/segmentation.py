@@ -39,7 +39,8 @@ def fit_segmenter(films: Sequence[Film], recipe: SegmentationRecipe) -> keras.Mo
     """Fit a segmenter to the lung masks of `films`, which must all have one.
 
     Each film is seen in augmented variants only. A share of the pictures have no lungs: films cut in tiles and
-    shuffled, noise with the spectrum of a film, a magnified corner, and drawn shapes. From them the segmenter learns to find nothing.
+    shuffled, noise with the spectrum of a film, a magnified corner, and drawn shapes. From them the
+    segmenter learns to find nothing.
 
     Raises:
         DataError: some films can't be decoded.

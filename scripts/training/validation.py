@@ -18,6 +18,7 @@ from scripts.datasets.splits import (
     leave_one_group_out,
     leave_two_groups_out,
     select_films,
+    select_sources,
 )
 from scripts.evaluation.metrics import area_by_patient, compute_metrics, without_curves
 from scripts.evaluation.predictions import Predictions, pool_predictions
@@ -33,13 +34,15 @@ class ValidationScheme:
 
     `split` is `patient` or `image` for a cross-validation with `fold_count` folds, or a column of `metadata.csv`, whose
     values are left out one at a time, or with `pairs`, two at a time (`leave_two_groups_out`). `only` is a column and a
-    value that select the films to use. The recipe is then also trained on all selected films and tested on the others.
+    value that select the films to use, and `class_sources` are pairs of a label and the one source to take its films
+    from. The recipe is then also trained on all selected films and tested on the others.
     """
 
     split: str = "patient"
     fold_count: int = 5
     only: tuple[str, str] | None = None
     pairs: bool = False
+    class_sources: tuple[tuple[str, str], ...] = ()
 
 
 def validate(
@@ -70,6 +73,8 @@ def validate(
     chosen = prepared.chosen.tolist()
     if scheme.only is not None:
         chosen = sorted(set(chosen) & set(select_films(films, *scheme.only)))
+    if scheme.class_sources:
+        chosen = sorted(set(chosen) & set(select_sources(films, scheme.class_sources)))
     splits = _splits(films, chosen, scheme, recipe.seed, names[0])
     predictions = [_train_and_test(prepared, split) for split in splits]
     figures = {

@@ -82,3 +82,12 @@ def test_a_head_on_moments_and_variants_learns(single_films, tmp_path):
     recipe = dataclasses.replace(RECIPE, head="moments", variants=1, augmented_head=True)
     figures = validate(Selection((single_films,)), tmp_path, recipe, ValidationScheme(fold_count=2))
     assert figures["all"]["accuracy"]["value"] == 1.0
+
+
+def test_each_class_may_come_from_a_source_of_its_own(single_films, tmp_path):
+    """Then the source alone says everything, and the films of the other sources tell what that was worth."""
+    scheme = ValidationScheme("image", fold_count=2, class_sources=(("bright", "here"), ("dark", "there")))
+    figures = validate(Selection((single_films,)), tmp_path, RECIPE, scheme)
+    assert figures["source_alone"] == {"accuracy": figures["all"]["accuracy"], "balanced": 1.0}
+    assert figures["all"]["accuracy"]["value"] == 1.0
+    assert figures["elsewhere"]["accuracy"]["films"] == 24 - figures["data"]["films"]
