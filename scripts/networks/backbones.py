@@ -140,7 +140,7 @@ def _xception(weights: str) -> keras.Model:
             "the ImageNet weights can't be downloaded; if only a package index is reachable, use --weights package"
         ) from error
     if weights == "package":
-        _copy_xception(full, package_file(XCEPTION_PACKAGE, ".keras"))
+        copy_xception(full, package_file(XCEPTION_PACKAGE, ".keras"))
     elif weights not in ("imagenet", "none"):
         _load_file(full, Path(weights))
     middle = full.get_layer("block14_sepconv1").input
@@ -152,7 +152,7 @@ def _xception(weights: str) -> keras.Model:
     return keras.Model(image, upper(lower(x)), name="xception")
 
 
-def _copy_xception(full: keras.Model, path: Path) -> None:
+def copy_xception(full: keras.Model, path: Path) -> None:
     """Copy the weights of the frozen base of the Keras file `path`, which is Xception without its top.
 
     Raises:
