@@ -46,7 +46,7 @@ def fit_segmenter(films: Sequence[Film], recipe: SegmentationRecipe) -> keras.Mo
         DataError: some films can't be decoded.
     """
     pixels, masks = read_masked(films)
-    images, targets = _training_pictures(pixels, masks, recipe)
+    images, targets = training_pictures(pixels, masks, recipe)
     segmenter = lung_segmenter(recipe.seed, images.shape[1])
     keras.utils.set_random_seed(recipe.seed)
     steps = recipe.epochs * -(-len(images) // _BATCH)
@@ -76,9 +76,14 @@ def dice(mask: np.ndarray, found: np.ndarray) -> float:
     return 1.0 if total == 0 else 2 * int((mask & found).sum()) / total
 
 
-def _training_pictures(
+def training_pictures(
     pixels: UInt8Array, masks: UInt8Array, recipe: SegmentationRecipe, side: int = 128
 ) -> tuple[Float32Array, Float32Array]:
+    """Return `recipe.variants` pictures of each film, and the mask of each: two arrays `[N, side, side, 1]`.
+
+    The pictures are 0..255, the masks 0 or 1. A share of the pictures have no lungs.
+    """
+
     def make(number: int) -> tuple[UInt8Array, UInt8Array]:
         variant, i = divmod(number, len(pixels))
         rng = np.random.default_rng([recipe.seed, variant, i])
