@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-deps --
 INSTALLED := $(BIN)/python -m pip check --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: serve test check format lint types walls film up lock wheels keras2 clean
+.PHONY: serve test check format lint types walls film up lock wheels keras2 protocols clean
 
 serve: $(VENV)/serve.stamp  ## serve the shipped model on :8000
 	$(BIN)/python -m app
@@ -60,6 +60,7 @@ lock: $(VENV)/dev.stamp  ## resolve the locks anew
 	$(COMPILE) --upgrade -o requirements.lock
 	$(LAYER) --extra gpu -o requirements-gpu.lock
 	$(LAYER) --extra dev -o requirements-dev.lock
+	$(COMPILE:pyproject.toml=tests/protocols.in) --upgrade -o tests/protocols.lock
 	$(MAKE) wheels
 
 # People run this on Graviton and Apple machines, too; the CUDA layer is for Linux alone.
@@ -99,6 +100,16 @@ $(VENV)/keras2.stamp: tests/keras2.lock $(VENV)/dev.stamp
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])' > \
 		"$$($(VENV)/keras2/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/lightbox.pth"
 	$(VENV)/keras2/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r tests/keras2.lock
+	@touch $@
+
+# Another environment apart: what these clients require need not fit what the service requires.
+protocols: $(VENV)/protocols.stamp  ## real clients of the inference protocols, against a real server
+	LIGHTBOX_PROTOCOLS=$(abspath $(VENV))/protocols/bin/python $(BIN)/python -m pytest tests/process/test_protocols.py
+
+$(VENV)/protocols.stamp: tests/protocols.lock $(VENV)/dev.stamp
+	$(PYTHON) -m venv $(VENV)/protocols
+	$(VENV)/protocols/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r tests/protocols.lock
+	$(VENV)/protocols/bin/python -m pip check --disable-pip-version-check
 	@touch $@
 
 clean:

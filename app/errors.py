@@ -9,6 +9,8 @@ LightboxError
 │   ├── UnsupportedEncodingError   the Content-Encoding of the body is not supported
 │   ├── ImageTooLargeError         the image exceeds the limit in pixels
 │   ├── CorruptImageError          the image is truncated or damaged
+│   ├── TensorError                an input tensor is not one that the model takes
+│   ├── UnsupportedFeatureError    a part of a protocol that the service does not support
 │   ├── QuestionError              the question can't be answered
 │   │   └── UnknownNameError       no such parameter, class, method, format or colormap
 │   └── NotAcceptableError         no response type that the caller accepts
@@ -29,7 +31,8 @@ LightboxError
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -75,6 +78,14 @@ class ImageTooLargeError(InputError):
 
 class CorruptImageError(InputError):
     """The image is of a supported format but truncated or damaged."""
+
+
+class TensorError(InputError):
+    """The name, the datatype, the shape or the content of an input tensor is not what the model takes."""
+
+
+class UnsupportedFeatureError(InputError):
+    """The request needs a part of its protocol that the service does not support."""
 
 
 class QuestionError(InputError):
@@ -144,6 +155,17 @@ class SignatureError(ArtifactError):
 
 class SelfTestError(ArtifactError):
     """The model does not reproduce the golden cases from its export, or failed its sanity check."""
+
+
+@contextmanager
+def of_image(index: int, count: int) -> Iterator[None]:
+    """Name the image at `index`, counted from 0, in an `InputError` of the block, if the request has several."""
+    try:
+        yield
+    except InputError as error:
+        if count > 1:
+            error.args = (f"image {index}: {error}",)
+        raise
 
 
 def _restore(kind: type[LightboxError], message: str) -> LightboxError:

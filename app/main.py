@@ -14,7 +14,10 @@ from app.api.access_log import AccessLog
 from app.api.middleware import BodyLimit, LastResort, RequestId, RequestTarget
 from app.api.openapi import DescribedAPI
 from app.api.page import page_router
-from app.api.problems import add_problem_handlers, on_unexpected_error
+from app.api.problems import add_problem_handlers, on_error
+from app.api.protocols.grpc_port import grpc_from_settings
+from app.api.protocols.v1 import open_v1_router, v1_router
+from app.api.protocols.v2 import open_v2_router, v2_router
 from app.api.routes import EXPOSED_HEADERS, open_router, router
 from app.artifact.runtimes.base import Runtime
 from app.errors import ArtifactError
@@ -52,12 +55,14 @@ def create_app(
     for old, new in renamed_variables():
         log.warning("%s has been renamed; set %s instead", old, new)
     telemetry = Telemetry(Metrics(), tracer_from_environment())
+    serving_grpc = grpc_from_settings(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with run_service(settings, telemetry, runtime, load_runtime, on_refusal) as service:
             app.state.service = service
-            yield
+            async with serving_grpc(service):
+                yield
         app.state.service = None
 
     app = DescribedAPI(
@@ -70,9 +75,8 @@ def create_app(
     )
     app.state.settings = settings
     app.state.service = None
-    app.include_router(open_router)
-    app.include_router(router)
-    app.include_router(page_router)
+    for routes in (open_router, router, open_v1_router, v1_router, open_v2_router, v2_router, page_router):
+        app.include_router(routes)
     app.add_middleware(BodyLimit, limit=settings.max_upload_bytes)
     if settings.cors_origins:
         app.add_middleware(
@@ -82,7 +86,7 @@ def create_app(
             allow_headers=["*"],
             expose_headers=EXPOSED_HEADERS,
         )
-    app.add_middleware(LastResort, respond=lambda scope, error: on_unexpected_error(Request(scope), error))
+    app.add_middleware(LastResort, respond=lambda scope, error: on_error(Request(scope), error))
     app.add_middleware(RequestTarget, root_path=settings.root_path)
     app.add_middleware(AccessLog, telemetry=telemetry)
     app.add_middleware(RequestId)

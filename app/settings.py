@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on."""
 
+    grpc_port: int | None = Field(None, ge=1, le=65535)
+    """Port for the Open Inference Protocol over gRPC, which needs the extra `grpc`; if unset, it is not served."""
+
     root_path: str = Field("", pattern=r"^(/[^/\s?#]+)*$")
     """Path prefix under which a reverse proxy serves it, such as `/lightbox`; the proxy may strip it or not."""
 
@@ -66,6 +69,9 @@ class Settings(BaseSettings):
 
     max_batch_size: int = Field(8, ge=1, le=128)
     """Largest number of images in one model call."""
+
+    max_images: int = Field(32, ge=1, le=1024)
+    """Largest number of images in one request of an inference protocol; they are one batch for the model's queue."""
 
     batch_window_ms: float = Field(2.0, ge=0, le=1000)
     """Milliseconds that a batch waits for images that are still being decoded; a lone request never waits."""

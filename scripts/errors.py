@@ -3,6 +3,7 @@
 ScriptError
 ├── ExportError     the model can't be packed
 ├── DataError       the data folder can't be used
+├── CompareError    two versions can't be compared
 └── WeightsError    the weights are not available
 """
 
@@ -19,6 +20,10 @@ class ExportError(ScriptError):
 
 class DataError(ScriptError):
     """The data folder can't be used."""
+
+
+class CompareError(ScriptError):
+    """Two versions can't be compared, or not by these requirements."""
 
 
 class WeightsError(ScriptError):

@@ -34,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--format", default="jpeg", choices=PICTURE_FORMATS, help="format of the overlays")
     parser.add_argument("--alpha", type=float, default=0.5)
     parser.add_argument("--colormap", default="jet", choices=COLORMAPS)
+    parser.add_argument(
+        "--outline", action="store_true", help="draw the border of the organ that the model locates on the overlays"
+    )
     parser.add_argument("--side", type=int, default=1024, help="longest side of an overlay, in pixels")
     parser.add_argument(
         "--at-once", type=int, default=CONCURRENT_IMAGES, help="number of images processed concurrently"
@@ -42,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.folder.is_dir():
         parser.error(f"{options.folder} is not a folder")
     style = Style(options.format, options.alpha, options.colormap)
-    question = Question(options.class_name, options.against, options.method)
+    question = Question(options.class_name, options.against, options.method, outline=options.outline)
     job = FolderJob(options.folder, options.out, question, style, options.side, options.at_once)
     try:
         rows = explain_folder(job, TensorFlowRuntime(find_artifact(options.store, options.model, options.version)))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # Keras and TensorFlow take seconds to import, and most tests
 
 SHIPPED = Path(__file__).parents[1] / "model_store" / "cxr-vgg16" / "1"
 # What is not part of the repository, and tests need: the only variables that they take from the environment.
-NEEDED = ("LIGHTBOX_FILMS", "LIGHTBOX_FIELD", "LIGHTBOX_KERAS2")
+NEEDED = ("LIGHTBOX_FILMS", "LIGHTBOX_FIELD", "LIGHTBOX_KERAS2", "LIGHTBOX_PROTOCOLS")
 
 
 def pytest_configure() -> None:

@@ -83,8 +83,8 @@ def organ_package(parts: SplitModel, name: str, **options: Any) -> Package:
     """The package of a model such as `models.red_organ`, whose trunk answers features, a box and regions."""
 
     def reference(images: UInt8Array) -> Float32Array:
-        features, *_ = parts.trunk(images.astype(np.float32))
-        return np.asarray(keras.ops.softmax(parts.head(features)), np.float32)
+        features, _box, _regions, *around = parts.trunk(images.astype(np.float32))
+        return np.asarray(keras.ops.softmax(parts.head([features, *around] if around else features)), np.float32)
 
     facts: dict[str, Any] = {"classes": ("dark", "bright"), "box": True, "region": RegionSpec(name="organ")}
     return Package(name=name, parts=parts, reference=reference, **facts | options)

@@ -207,20 +207,31 @@ class RedBox(layers.Layer):
         return tf.maximum(overlap, 0.0) * self.GRID / (stop - start)[:, None, None]
 
 
-def red_organ() -> SplitModel:
-    """Finds what is red, looks at nothing else, and says `bright` for what is green there; weights set by hand."""
+def red_organ(*, gated: bool = False) -> SplitModel:
+    """Finds what is red, crops to it, and says `bright` for what is green there; weights set by hand.
+
+    If it is `gated`, its head multiplies the features by the red share of their cells, so that only what is green *and*
+    red counts.
+    """
     image = keras.Input((32, 32, 3))
     crop, box, regions = RedBox()(image)
     cells = layers.Conv2D(1, 4, strides=4, activation="relu", name="features")
-    trunk = keras.Model(image, [cells(crop), box, regions])
+    gate = layers.Reshape((RedBox.GRID, RedBox.GRID, 1))(regions)
+    trunk = keras.Model(image, [cells(crop), box, regions, *([gate] if gated else [])])
     green = np.zeros((4, 4, 3, 1), np.float32)
     green[:, :, 1] = 1 / (255 * 16)
     cells.set_weights([green, np.array([-0.2], np.float32)])
     top = layers.Dense(2)
-    features = keras.Input((4, 4, 1))
-    head = keras.Model(features, top(layers.GlobalAveragePooling2D()(features)))
+    features, weights = keras.Input((4, 4, 1)), keras.Input((4, 4, 1))
+    seen = layers.Multiply()([features, weights]) if gated else features
+    inputs = [features, weights] if gated else features
+    head = keras.Model(inputs, top(layers.GlobalAveragePooling2D()(seen)))
     top.set_weights([np.array([[-4.0, 4.0]], np.float32), np.zeros(2)])
     return SplitModel(trunk, head, "features")
+
+
+def gated_organ() -> SplitModel:
+    return red_organ(gated=True)
 
 
 PACKABLE: dict[str, tuple[Callable[[], keras.Model], str]] = {

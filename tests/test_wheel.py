@@ -26,7 +26,7 @@ buffer = io.BytesIO()
 Image.new("L", (30, 20), 255).save(buffer, "PNG")
 with TestClient(create_app(Settings(), BrightnessRuntime())) as client:
     answer = client.post("/explain?faithfulness=true", content=buffer.getvalue()).json()
-    page = client.get("/")
+    page = client.get("/", headers={"accept": "text/html"})
     tables = client.get("/static/colormaps.json").json()
 print(json.dumps({
     "where": app.__file__,

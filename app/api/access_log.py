@@ -7,6 +7,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from app.api.dialects import Dialect, dialect_of
 from app.api.middleware import App, Message, Receive, Scope, Send
 from app.telemetry.logs import request_id
 from app.telemetry.stages import Telemetry
@@ -15,7 +16,13 @@ log = logging.getLogger("lightbox.access")
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Orchestrators request these every few seconds, so they are logged at the level DEBUG only.
-_QUIET = frozenset({"/livez", "/readyz", "/metrics"})
+_QUIET = frozenset(
+    {
+        *("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"),
+        *("/v1/models/{name}", "/v2/models/{name}/ready", "/v2/models/{name}/versions/{version}/ready"),
+        *(f"/inference.GRPCInferenceService/{name}" for name in ("ServerLive", "ServerReady", "ModelReady")),
+    }
+)
 
 
 class AccessLog:
@@ -48,16 +55,9 @@ class AccessLog:
                 finally:
                     self._close(span, scope, status)
         finally:
-            self._record(scope, status, time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            record(self._telemetry, dialect_of(scope), _method(scope), _route(scope), status, seconds)
             request_id.reset(token)
-
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count and log one request; `status` is 0 if the client disconnected before the response started."""
-        method, route = _method(scope), _route(scope)
-        self._telemetry.metrics.answered(method, route, status, seconds)
-        level = logging.DEBUG if route in _QUIET else logging.INFO
-        facts = {"method": method, "route": route, "status": status, "milliseconds": round(1000 * seconds, 1)}
-        log.log(level, "%s %s %s in %.1f ms", method, route, status or "no response", 1000 * seconds, extra=facts)
 
     def _span(self, scope: Scope) -> AbstractContextManager[Any]:
         """Start a server span, as a child of the caller's if it sends a `traceparent` (W3C Trace Context)."""
@@ -83,6 +83,20 @@ class AccessLog:
                 "lightbox.request_id": scope["state"]["request_id"],
             }
         )
+
+
+def record(telemetry: Telemetry, protocol: Dialect, method: str, route: str, status: int, seconds: float) -> None:
+    """Count and log one request; `status` is 0 if the client disconnected before the response started."""
+    telemetry.metrics.answered(protocol, method, route, status, seconds)
+    level = logging.DEBUG if route in _QUIET else logging.INFO
+    facts = {
+        "protocol": protocol,
+        "method": method,
+        "route": route,
+        "status": status,
+        "milliseconds": round(1000 * seconds, 1),
+    }
+    log.log(level, "%s %s %s in %.1f ms", method, route, status or "no response", 1000 * seconds, extra=facts)
 
 
 def _method(scope: Scope) -> str:

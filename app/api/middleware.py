@@ -68,11 +68,13 @@ def _without_body(send: Send) -> Send:
     return send_head
 
 
-class RequestId:
-    """Stores the client's `X-Request-ID`, or a new one, in `scope["state"]["request_id"]` and in the response.
+def is_request_id(given: bytes) -> bool:
+    """Return whether a client may choose this request id: 1 to 128 plain characters, because ids go into logs."""
+    return _REQUEST_ID.fullmatch(given) is not None
 
-    An id other than 1 to 128 plain characters is replaced, because ids go into logs.
-    """
+
+class RequestId:
+    """Stores the client's `X-Request-ID`, or a new one, in `scope["state"]["request_id"]` and in the response."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -82,7 +84,7 @@ class RequestId:
             await self._app(scope, receive, send)
             return
         given = dict(scope["headers"]).get(b"x-request-id", b"")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex.encode()
+        request_id = given if is_request_id(given) else uuid.uuid4().hex.encode()
         scope.setdefault("state", {})["request_id"] = request_id.decode()
 
         async def send_with_id(message: Message) -> None:

@@ -9,6 +9,7 @@ import mimeparse
 from app.errors import NotAcceptableError
 
 JSON = "application/json"
+HTML = "text/html"
 NPY = "application/x-npy"
 DICOM = "application/dicom"
 
@@ -39,3 +40,11 @@ def best_type(accept: str | None, offered: Sequence[str]) -> str:
     if not best:
         raise NotAcceptableError(f"no media type in the Accept header is available; available: {', '.join(offered)}")
     return best
+
+
+def prefers_html(accept: str) -> bool:
+    """Return whether a client prefers HTML to JSON; one that accepts everything, or says nothing, does not."""
+    try:
+        return best_type(accept, [JSON, HTML]) == HTML
+    except NotAcceptableError:
+        return False

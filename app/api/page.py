@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
+from starlette.responses import JSONResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
+
+from app.api.negotiation import prefers_html
 
 # Forbids other origins, inline code, markup from strings and frames.
 _POLICY = (
@@ -45,8 +48,13 @@ page_router = APIRouter(include_in_schema=False)
 
 @page_router.api_route("/", methods=["GET", "HEAD"])
 async def index(request: Request) -> Response:
-    """Return the web page."""
-    return await _files.get_response("index.html", request.scope)
+    """Return the web page to who asks for HTML. KServe's V1 clients ask here whether the server is alive, for JSON."""
+    if prefers_html(", ".join(request.headers.getlist("accept"))):
+        response = await _files.get_response("index.html", request.scope)
+    else:
+        response = JSONResponse({"status": "alive"})
+    response.headers["Vary"] = "Accept"
+    return response
 
 
 @page_router.api_route("/static/{name}", methods=["GET", "HEAD"])

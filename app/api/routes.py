@@ -8,12 +8,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from app.api.admitted import admitted, service_of
 from app.api.auth import authenticate
-from app.api.content_encoding import decode_content
 from app.api.disconnect import while_connected
 from app.api.negotiation import DICOM, JSON, NPY, answer_types, best_type
 from app.api.parameters import parse_parameters, query_parameters
 from app.api.problems import problem_responses
+from app.api.questions import question_of, style_of
 from app.api.schemas import (
     ExplainParameters,
     ExplanationOut,
@@ -33,13 +34,10 @@ from app.api.serializers import (
     secondary_capture_file,
     summary_out,
 )
-from app.api.upload import Upload, read_upload
+from app.api.upload import read_upload
 from app.errors import ModelNotLoadedError
-from app.explain.question import Question
 from app.imaging.encoders import PICTURE_FORMATS, npy
 from app.imaging.headers import EncodedImage
-from app.imaging.overlay import Style
-from app.serving.admission import Slot
 from app.serving.analyzer import Drawing
 from app.serving.interface import ModelChoice
 from app.serving.service import Service
@@ -67,18 +65,6 @@ _FILES: dict[str, Any] = {
 _REFUSALS = problem_responses(400, 404, 406, 413, 415, 422, 503, 504)
 
 
-def _service(request: Request) -> Service:
-    """Return the service that the lifespan has started.
-
-    Raises:
-        ModelNotLoadedError: if it has not started yet.
-    """
-    service: Service | None = request.app.state.service
-    if service is None:
-        raise ModelNotLoadedError("the service has not started yet")
-    return service
-
-
 class _Asked(NamedTuple):
     """What a request asks of which model."""
 
@@ -88,29 +74,11 @@ class _Asked(NamedTuple):
 
 
 @asynccontextmanager
-async def _admitted(request: Request, schema: type[P]) -> AsyncIterator[tuple[_Asked, P]]:
+async def _asked(request: Request, schema: type[P]) -> AsyncIterator[tuple[_Asked, P]]:
     """Hold a slot during the block, and yield the chosen model, the image and the parameters."""
-    service = _service(request)
-    async with service.admission.slot() as slot:
-        body = await _body(request, slot)
-        upload = await service.workers.run(lambda: _upload(request, body))
+    async with admitted(request, lambda body: read_upload(body, request.headers)) as (service, upload):
         parameters = parse_parameters(schema, [*request.query_params.multi_items(), *upload.parameters])
         yield _Asked(service, ModelChoice(parameters.model, parameters.version), upload.image), parameters
-
-
-def _upload(request: Request, body: bytes) -> Upload:
-    encodings = ",".join(request.headers.getlist("content-encoding"))
-    limit = request.app.state.settings.max_upload_bytes
-    return read_upload(decode_content(body, encodings, limit) if encodings else body, request.headers)
-
-
-async def _body(request: Request, slot: Slot) -> bytes:
-    pieces = []
-    async for piece in request.stream():
-        pieces.append(piece)
-        slot.progress()
-    slot.complete()
-    return b"".join(pieces)
 
 
 # `router` requires an API key if keys are set, `open_router` never does.
@@ -128,7 +96,7 @@ router = APIRouter(dependencies=[Depends(authenticate)], responses=problem_respo
 async def predict(request: Request) -> Response:
     """Predict the class probabilities of one image."""
     best_type(_accept(request), [JSON])
-    async with _admitted(request, PredictParameters) as ((service, choice, image), parameters):
+    async with _asked(request, PredictParameters) as ((service, choice, image), parameters):
 
         async def answer() -> Response:
             answered = await service.models.predict(choice, [image], frame=parameters.frame)
@@ -149,9 +117,9 @@ async def predict(request: Request) -> Response:
 )
 async def explain(request: Request) -> Response:
     """Predict the class probabilities of one image and explain them with a heatmap and its overlay."""
-    async with _admitted(request, ExplainParameters) as ((service, choice, image), parameters):
+    async with _asked(request, ExplainParameters) as ((service, choice, image), parameters):
         media_type = _answer_type(request, parameters, image)
-        question, drawing = _question(parameters), _drawing(parameters, media_type)
+        question, drawing = question_of(parameters), _drawing(parameters, media_type)
 
         async def answer() -> Response:
             answered = await service.models.explain(choice, [image], question, drawing, frame=parameters.frame)
@@ -183,9 +151,9 @@ async def livez() -> Health:
 @open_router.get("/readyz", tags=["operations"], responses=problem_responses(503))
 async def readyz(request: Request) -> Health:
     """Report whether the default model is loaded and warmed up, and the service is not stopping."""
-    if not await _service(request).models.ready():
+    if not await service_of(request).models.ready():
         raise ModelNotLoadedError("the model is not loaded yet")
-    if _service(request).stopping:
+    if service_of(request).stopping:
         raise ModelNotLoadedError("the service is stopping")
     return Health(status="ready")
 
@@ -193,13 +161,13 @@ async def readyz(request: Request) -> Health:
 @router.get("/metrics", tags=["operations"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(request: Request) -> Response:
     """Return metrics in the Prometheus text format."""
-    return Response(_service(request).telemetry.metrics.exposition(), media_type=CONTENT_TYPE)
+    return Response(service_of(request).telemetry.metrics.exposition(), media_type=CONTENT_TYPE)
 
 
 @router.get("/models", tags=["models"])
 async def models(request: Request) -> ModelsOut:
     """List the models in the store: the served version and its device, the versions in memory, and the refused ones."""
-    return ModelsOut(models=[summary_out(state) for state in await _service(request).models.states()])
+    return ModelsOut(models=[summary_out(state) for state in await service_of(request).models.states()])
 
 
 @router.get(
@@ -211,7 +179,7 @@ async def models(request: Request) -> ModelsOut:
 async def model(request: Request, name: str) -> ModelOut:
     """Return the manifest of a model, at the served or the given version."""
     parameters = parse_parameters(ModelParameters, request.query_params.multi_items())
-    models = _service(request).models
+    models = service_of(request).models
     return model_out(await models.state(name), await models.manifest(ModelChoice(name, parameters.version)))
 
 
@@ -227,21 +195,10 @@ def _answer_type(request: Request, parameters: ExplainParameters, image: Encoded
     return best_type(_accept(request), answer_types(pictures, dicom=parameters.overlay and image.format == "DICOM"))
 
 
-def _question(parameters: ExplainParameters) -> Question:
-    return Question(
-        class_name=parameters.class_name,
-        against=parameters.against,
-        method=parameters.method,
-        counterfactual=parameters.counterfactual,
-        all_classes=parameters.all_classes,
-        faithfulness=parameters.faithfulness,
-    )
-
-
 def _drawing(parameters: ExplainParameters, media_type: str) -> Drawing | None:
     """Return the overlay that a response of `media_type` needs, if any. The style is validated in any case."""
     name = media_type.removeprefix("image/") if media_type.startswith("image/") else parameters.format
-    style = Style(format=name, alpha=parameters.alpha, colormap=parameters.colormap)
+    style = style_of(parameters, name)
     if not parameters.overlay or media_type == NPY:
         return None
     return Drawing(style, encoded=media_type != DICOM)

@@ -36,6 +36,9 @@ class ExplainParameters(PredictParameters):
     faithfulness: bool = Field(
         default=False, description="Measure how faithful the heatmap is to the model; slow, as it scores many variants"
     )
+    outline: bool = Field(
+        default=False, description="Draw the border of the organ that the model locates; refused if it locates none"
+    )
     method: str = Field("gradcam", description="CAM method")
     overlay: bool = Field(default=True, description="Draw the overlay; with `false` the JSON has none")
     format: str = Field("png", description="Format of the overlay: png, jpeg or webp")
@@ -165,10 +168,19 @@ class FaithfulnessOut(BaseModel):
     images: int
 
 
+class LocatedOrganOut(BaseModel):
+    """What the manifest says about the organ that the model locates, and what decides the answer's `region`."""
+
+    name: str
+    gated: bool
+    min_share_of_image: float
+
+
 class ReceiptOut(BaseModel):
     """Everything that determines an explanation: explanations with equal receipts have equal numbers.
 
-    `library` ran the model; `tensorflow` repeats its version if it is TensorFlow.
+    `box` is the part of the network's input that the heatmap covers: left, top, right and bottom as shares. `library`
+    ran the model; `tensorflow` repeats its version if it is TensorFlow.
     """
 
     image_sha256: str
@@ -179,6 +191,8 @@ class ReceiptOut(BaseModel):
     classes: list[str]
     target: list[float]
     layer: str
+    box: list[float]
+    region: LocatedOrganOut | None
     fit: str
     resize: str
     lightbox: str
@@ -187,8 +201,44 @@ class ReceiptOut(BaseModel):
     tensorflow: str | None
 
 
+class BoxOut(BaseModel):
+    """A part of the original image, in pixels; 0, 0 is its upper left corner."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class OutlineOut(BaseModel):
+    """The organ on the grid of the heatmap: `values` are the shares of the cells that belong to it, row by row.
+
+    The border that the overlay shows is where the values, interpolated between the centres of cells, cross one half.
+    """
+
+    height: int
+    width: int
+    values: list[list[float]]
+
+
+class RegionOut(BaseModel):
+    """The organ that the model locates, and how much of the heat lies in it. Shares are in 0..1.
+
+    `share_of_heat` is null if the organ was not found, or the heatmap is empty.
+    """
+
+    name: str
+    found: bool
+    share_of_heat: float | None
+    share_of_image: float
+
+
 class ExplanationPart(BaseModel):
-    """The explanation. `class` is null for a method that is not class-specific, `overlay` with `overlay=false`."""
+    """The explanation. `class` is null for a method that is not class-specific, `overlay` with `overlay=false`.
+
+    `box` is the part of the image that the heatmap covers if the model crops each image by itself, otherwise null.
+    `outline` is null without `outline=true`.
+    """
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -198,16 +248,19 @@ class ExplanationPart(BaseModel):
     counterfactual: bool
     layer: str
     empty: bool
+    box: BoxOut | None
     heatmap: HeatmapOut
     overlay: OverlayOut | None
     all_classes: ClassMapsOut | None
     faithfulness: FaithfulnessOut | None
+    outline: OutlineOut | None
 
 
 class ExplanationOut(PredictionOut):
-    """The response of `/explain`."""
+    """The response of `/explain`. `region` is null if the model locates no organ."""
 
     explanation: ExplanationPart
+    region: RegionOut | None
     receipt: ReceiptOut
 
 
@@ -252,6 +305,7 @@ class ModelOut(ModelSummary):
     feature_layer: dict[str, Any]
     temperature: float
     novelty: dict[str, Any] | None
+    region: dict[str, Any] | None
     cautions: dict[str, Any] | None
     self_test: dict[str, Any] | None
     sanity: dict[str, Any] | None

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from app import __version__
 from app.api.schemas import (
+    BoxOut,
     ClassMapOut,
     ClassMapsOut,
     ClassProbability,
@@ -23,12 +24,15 @@ from app.api.schemas import (
     ModelRef,
     ModelSummary,
     NoveltyOut,
+    OutlineOut,
     OverlayOut,
     PredictionOut,
     ReceiptOut,
     RefusedOut,
+    RegionOut,
     WarningOut,
 )
+from app.arrays import Float32Array
 from app.artifact.manifest import Manifest
 from app.explain.cams import METHODS, HeatmapSeries
 from app.explain.faithfulness import Faithfulness
@@ -49,6 +53,8 @@ HEADERS = [
     "X-Lightbox-Probabilities",
     "X-Lightbox-Class",
     "X-Lightbox-Empty",
+    "X-Lightbox-Box",
+    "X-Lightbox-Region",
     "X-Lightbox-Warnings",
     "X-Lightbox-Notice",
     "X-Lightbox-Out-Of-Distribution",
@@ -57,11 +63,24 @@ HEADERS = [
 
 def prediction_json(request_id: str, manifest: Manifest, prediction: Prediction, top: int | None) -> bytes:
     """Serialize the response of `/predict`."""
-    return _json(PredictionOut(**_prediction_fields(request_id, manifest, prediction, top)))
+    return prediction_text(PredictionOut(**_prediction_fields(request_id, manifest, prediction, top))).encode()
 
 
 def explanation_json(request_id: str, manifest: Manifest, explanation: Explanation, top: int | None) -> bytes:
     """Serialize the response of `/explain`."""
+    return prediction_text(explanation_out(request_id, manifest, explanation, top)).encode()
+
+
+def prediction_text(answer: PredictionOut, *, without: frozenset[str] = frozenset()) -> str:
+    """Return an answer as JSON; `without` names fields to leave out."""
+    # Single-label models have no `labels`, rather than null ones: their answer is what it was before there were others.
+    return answer.model_dump_json(
+        by_alias=True, exclude=set(without if answer.labels is not None else without | {"labels"})
+    )
+
+
+def explanation_out(request_id: str, manifest: Manifest, explanation: Explanation, top: int | None) -> ExplanationOut:
+    """Return the response of `/explain`."""
     values, question = explanation.heatmap.values, explanation.question
     part = ExplanationPart(
         method=question.method,
@@ -70,6 +89,7 @@ def explanation_json(request_id: str, manifest: Manifest, explanation: Explanati
         counterfactual=question.counterfactual,
         layer=explanation.layer,
         empty=explanation.heatmap.empty,
+        box=BoxOut(**dataclasses.asdict(explanation.box)) if explanation.box else None,
         heatmap=HeatmapOut(
             height=values.shape[0],
             width=values.shape[1],
@@ -79,10 +99,12 @@ def explanation_json(request_id: str, manifest: Manifest, explanation: Explanati
         overlay=_overlay(explanation.overlay) if explanation.overlay else None,
         all_classes=_class_maps(manifest, explanation.class_maps) if explanation.class_maps else None,
         faithfulness=_faithfulness(explanation.faithfulness) if explanation.faithfulness else None,
+        outline=None if explanation.outline is None else _outline(explanation.outline),
     )
     fields = _prediction_fields(request_id, manifest, explanation.prediction, top)
     fields["warnings"] = _warnings(explanation)
-    return _json(ExplanationOut(**fields, explanation=part, receipt=_receipt(explanation.receipt)))
+    region = RegionOut(**dataclasses.asdict(explanation.region)) if explanation.region else None
+    return ExplanationOut(**fields, explanation=part, region=region, receipt=_receipt(explanation.receipt))
 
 
 def secondary_capture_file(
@@ -126,6 +148,10 @@ def file_headers(manifest: Manifest, explanation: Explanation) -> dict[str, str]
         "X-Lightbox-Warnings": ", ".join(warning.code for warning in explanation.warnings),
         "X-Lightbox-Notice": _header_text(manifest.intended_use),
     }
+    if explanation.box is not None:
+        headers["X-Lightbox-Box"] = json.dumps(dataclasses.asdict(explanation.box))
+    if explanation.region is not None:
+        headers["X-Lightbox-Region"] = json.dumps(dataclasses.asdict(explanation.region))
     if prediction.labels is not None:
         headers["X-Lightbox-Labels"] = json.dumps(prediction.labels)
     if prediction.novelty is not None:
@@ -142,11 +168,6 @@ def model_out(state: ModelState, manifest: Manifest) -> ModelOut:
     """Return the response of `/models/<name>`."""
     facts = manifest.model_dump(mode="json", exclude={"name", "version", "files", "schema_version"})
     return ModelOut(**_summary_fields(state), **facts, described=manifest.version, methods=list(METHODS))
-
-
-def _json(answer: PredictionOut) -> bytes:
-    # Single-label models have no `labels`, rather than null ones: their answer is what it was before there were others.
-    return answer.model_dump_json(by_alias=True, exclude=None if answer.labels is not None else {"labels"}).encode()
 
 
 def _overlay(drawn: EncodedPicture) -> OverlayOut:
@@ -200,6 +221,10 @@ def _class_maps(manifest: Manifest, series: HeatmapSeries) -> ClassMapsOut:
     named = zip(manifest.classes, series.values, strict=True)
     maps = [ClassMapOut(class_name=name, values=values.tolist()) for name, values in named]
     return ClassMapsOut(raw_max=series.raw_max, maps=maps)
+
+
+def _outline(regions: Float32Array) -> OutlineOut:
+    return OutlineOut(height=regions.shape[0], width=regions.shape[1], values=regions.tolist())
 
 
 def _faithfulness(judged: Faithfulness) -> FaithfulnessOut:

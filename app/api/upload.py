@@ -69,21 +69,25 @@ def _from_json(body: bytes) -> Upload:
     if len(images) != 1 or not isinstance(images[0], str) or not images[0]:
         raise NoImageError('the JSON body contains no image, or several; send {"image": "<base64>"}')
     parameters = [(name, value) for name, value in pairs if name not in _IMAGE_FIELDS]
-    return Upload(identify(_from_base64(images[0])), parameters)
+    return Upload(identify(decode_base64(images[0])), parameters)
 
 
-def _from_base64(text: str) -> bytes:
-    """Decode base64 (RFC 4648, sections 4 and 5), with or without padding, or a `data:` URL (RFC 2397)."""
+def decode_base64(text: str) -> bytes:
+    """Decode the base64 of an image (RFC 4648, sections 4 and 5), with or without padding, or a `data:` URL (RFC 2397).
+
+    Raises:
+        MalformedBodyError: if `text` is neither.
+    """
     if text.startswith("data:"):
         declaration, _, text = text.partition(",")
         if not declaration.endswith(";base64"):
-            raise MalformedBodyError("'image' is a data: URL that is not base64")
+            raise MalformedBodyError("the image is a data: URL that is not base64")
     # The command `base64` prints line breaks; every other character outside the alphabets is an error.
     digits = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
     try:
         return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise MalformedBodyError("'image' is not valid base64") from error
+        raise MalformedBodyError("the image is not valid base64") from error
 
 
 @dataclass(slots=True)

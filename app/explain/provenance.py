@@ -9,10 +9,19 @@ from dataclasses import dataclass
 from app import __version__
 from app.artifact.manifest import Manifest
 from app.artifact.runtimes.base import Library
-from app.imaging.geometry import Fit, Resize
+from app.imaging.geometry import Box, Fit, Resize
 
 # The files that are loaded to answer. Reports and golden cases don't affect answers.
 _SAVED_MODEL = ("saved_model.pb", "variables/", "assets/")
+
+
+@dataclass(frozen=True, slots=True)
+class LocatedOrgan:
+    """What the manifest says about the organ that the model locates, and what decides the answer's `region`."""
+
+    name: str
+    gated: bool
+    min_share_of_image: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +29,9 @@ class Receipt:
     """Everything that determines an explanation: explanations with equal receipts have equal numbers.
 
     `image_sha256` is the digest of the image file, and `model_sha256` that of the model (see `model_digest`). `target`
-    is the vector over the logits, in the order of `classes`, whose score is explained. `library` ran the model.
+    is the vector over the logits, in the order of `classes`, whose score is explained. `box` is the part of the input
+    that the heatmap covers, as (left, top, right, bottom) in shares of its width and height. `region` is None if
+    the model locates no organ. `library` ran the model.
     """
 
     image_sha256: str
@@ -31,6 +42,8 @@ class Receipt:
     classes: tuple[str, ...]
     target: tuple[float, ...]
     layer: str
+    box: Box
+    region: LocatedOrgan | None
     fit: Fit
     resize: Resize
     lightbox: str
@@ -47,8 +60,14 @@ def model_digest(manifest: Manifest) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def receipt(manifest: Manifest, image: bytes, method: str, target: Sequence[float], library: Library) -> Receipt:
-    """Create the receipt of an explanation of the file `image` by `method` for `target`, computed by `library`."""
+def receipt(
+    manifest: Manifest, image: bytes, method: str, target: Sequence[float], library: Library, box: Box | None = None
+) -> Receipt:
+    """Create the receipt of an explanation of the file `image` by `method` for `target`, computed by `library`.
+
+    `box` is the part of the input that the heatmap covers; by default that of the manifest.
+    """
+    region = manifest.region
     return Receipt(
         image_sha256=hashlib.sha256(image).hexdigest(),
         model=manifest.name,
@@ -58,6 +77,8 @@ def receipt(manifest: Manifest, image: bytes, method: str, target: Sequence[floa
         classes=manifest.classes,
         target=tuple(map(float, target)),
         layer=manifest.feature_layer.name,
+        box=manifest.feature_layer.box if box is None else box,
+        region=None if region is None else LocatedOrgan(region.name, region.gated, region.min_share_of_image),
         fit=manifest.input.fit,
         resize=manifest.input.resize,
         lightbox=__version__,

@@ -22,7 +22,8 @@ class Question:
 
     `class_name` is the class, or None for the predicted one. With `against`, the question is why the model prefers the
     class to that one. `counterfactual` asks for the evidence against the class instead. `all_classes` adds a heatmap
-    for every class, and `faithfulness` the judgement of the heatmap.
+    for every class, `faithfulness` the judgement of the heatmap, and `outline` the border of the organ that the model
+    locates.
 
     The method `target` defines the meaning of these fields; the other methods follow from it.
     """
@@ -33,9 +34,10 @@ class Question:
     counterfactual: bool = False
     all_classes: bool = False
     faithfulness: bool = False
+    outline: bool = False
 
-    def check(self, classes: Sequence[str]) -> None:
-        """Check that a model with these `classes` can answer the question.
+    def check(self, classes: Sequence[str], *, locates_organ: bool = False) -> None:
+        """Check that a model with these `classes`, which locates an organ or does not, can answer the question.
 
         Raises:
             UnknownNameError: if the model has no such class, or there is no such method.
@@ -53,6 +55,8 @@ class Question:
                 raise UnknownNameError("class", name, classes)
         if self.against is not None and self.against == self.class_name:
             raise QuestionError(f"'class' and 'against' are both {self.against!r}; they must be two classes")
+        if self.outline and not locates_organ:
+            raise QuestionError("'outline' draws the border of an organ, and this model locates none; leave it out")
         if self.all_classes and len(classes) > MAX_CLASS_MAPS:
             raise QuestionError(
                 f"'all_classes' supports at most {MAX_CLASS_MAPS} classes, and this model has {len(classes)}; ask for "

@@ -8,7 +8,7 @@ import numpy as np
 
 from app.arrays import Float32Array
 from app.artifact.manifest import FeatureLayer, RegionSpec
-from app.imaging.geometry import Box
+from app.imaging.geometry import Box, Region
 from app.imaging.grid import overlaps
 
 
@@ -34,13 +34,14 @@ def covered_box(layer: FeatureLayer, box: Float32Array | None) -> Box:
         box: the model's own answer for the image, `[4]`, or None if the model has none.
 
     Raises:
-        FloatingPointError: if the answer is not a box: left of right, top of bottom, and all finite.
+        FloatingPointError: if the answer is not a box in the input: finite, left of right, top of bottom, and not
+            outside.
     """
     if box is None:
         return layer.box
     left, top, right, bottom = (float(edge) for edge in box)
-    if not (np.isfinite(box).all() and left < right and top < bottom):
-        raise FloatingPointError(f"the box that the model answers has no extent: {box.tolist()}")
+    if not (np.isfinite(box).all() and left < right and top < bottom and Region(left, top, right, bottom).meets(1, 1)):
+        raise FloatingPointError(f"the box that the model answers has no extent in its input: {box.tolist()}")
     return left, top, right, bottom
 
 
@@ -59,7 +60,7 @@ def covered_share(regions: Float32Array, box: Box) -> float:
 
 
 def is_found(spec: RegionSpec, regions: Float32Array, box: Box) -> bool:
-    """Return whether the region `[h, w]` was found in an image whose input the cells cover at `box`."""
+    """Return whether the region `[h, w]` was found in an image whose cells cover the part `box` of the input."""
     return covered_share(regions, box) > spec.min_share_of_image
 
 
@@ -79,3 +80,24 @@ def ungated(spec: RegionSpec, gradients: Float32Array) -> Float32Array:
         return gradients
     mean = gradients.mean(axis=(-3, -2), keepdims=True, dtype=np.float64)
     return np.broadcast_to(mean, gradients.shape).astype(np.float32)
+
+
+def region_share(
+    spec: RegionSpec, values: Float32Array, regions: Float32Array, box: Box, image_box: Box
+) -> RegionShare:
+    """Measure how much of the heat of one image lies in its region.
+
+    Args:
+        spec: the region.
+        values: the heat, `[h, w]`, which no gate has shaped.
+        regions: the share of each cell that belongs to the region, `[h, w]`.
+        box: the part of the input that the cells cover.
+        image_box: the part of the original image that they cover.
+    """
+    found = is_found(spec, regions, box)
+    return RegionShare(
+        name=spec.name,
+        found=found,
+        share_of_image=covered_share(regions, image_box),
+        share_of_heat=share_of_heat(values, regions) if found else None,
+    )

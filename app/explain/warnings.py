@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from app.arrays import Float32Array
-from app.artifact.manifest import Expectation, Manifest, WarningThresholds
+from app.artifact.manifest import Expectation, Manifest, RegionSpec, WarningThresholds
 from app.explain.cams import Heatmap
+from app.explain.regions import RegionShare, covered_box, is_found
 from app.imaging.geometry import WHOLE, Box
 from app.imaging.picture import AnswerWarning, HeaderFacts
 
@@ -94,16 +95,56 @@ def prediction_warnings(
     return tuple(warning for warning in found if warning is not None)
 
 
-def heatmap_warnings(manifest: Manifest, method: str, heatmap: Heatmap) -> tuple[AnswerWarning, ...]:
-    """Return warnings about a heatmap by `method`, with the codes `empty_heatmap`, `border_heat` and `diffuse_heat`."""
+def region_warnings(
+    manifest: Manifest, box: Float32Array | None, regions: Float32Array | None
+) -> tuple[AnswerWarning, ...]:
+    """Return the warning `region_not_found` if the model did not find the organ that it looks for in an image.
+
+    Args:
+        manifest: the manifest of the model.
+        box: the output `box` for the image, `[4]`, or None if the model has none. A model that has it and no regions
+            answers the whole input if it found nothing.
+        regions: the output `regions` for the image, `[h, w]`, or None if the model has none.
+
+    Raises:
+        FloatingPointError: if the box has no extent.
+    """
+    covered = covered_box(manifest.feature_layer, box)
+    if manifest.region is not None and regions is not None:
+        if is_found(manifest.region, regions, covered):
+            return ()
+        found_nothing = f"the model did not find the {manifest.region.name} in the image"
+    elif box is not None and covered == WHOLE:
+        found_nothing = "the model found no part of the image to crop to"
+    else:
+        return ()
+    looked = "; it looked at the whole image" if box is not None and covered == WHOLE else ""
+    return (AnswerWarning("region_not_found", found_nothing + looked),)
+
+
+def heatmap_warnings(
+    manifest: Manifest, method: str, heatmap: Heatmap, box: Box | None = None, region: RegionShare | None = None
+) -> tuple[AnswerWarning, ...]:
+    """Return warnings about a heatmap.
+
+    The codes are `empty_heatmap`, `border_heat`, `diffuse_heat` and `heat_outside_region`.
+
+    Args:
+        manifest: the manifest of the model. Without thresholds there is at most the first warning.
+        method: the CAM method of the heatmap.
+        heatmap: the heatmap.
+        box: the part of the input that the heatmap covers; by default that of the manifest.
+        region: how much of the heat lies in the organ that the model locates; None if it locates none.
+    """
     spec = manifest.cautions
     if heatmap.empty:
         return (
             AnswerWarning("empty_heatmap", "the heatmap is empty: no part of the image is evidence for the question"),
         )
-    if spec is None or method not in spec.heat:
-        return ()
-    found = _heat(spec, method, heatmap.values, manifest.feature_layer.box)
+    found = [_heat_outside_region(manifest.region, method, region)]
+    if spec is not None and method in spec.heat:
+        covered = manifest.feature_layer.box if box is None else box
+        found = [*_heat(spec, method, heatmap.values, covered), *found]
     return tuple(warning for warning in found if warning is not None)
 
 
@@ -136,6 +177,19 @@ def _heat(spec: WarningThresholds, method: str, values: Float32Array, box: Box) 
         if spread > limits.diffuse_heat
         else None,
     ]
+
+
+def _heat_outside_region(spec: RegionSpec | None, method: str, region: RegionShare | None) -> AnswerWarning | None:
+    if spec is None or region is None or region.share_of_heat is None or method not in spec.min_share_of_heat:
+        return None
+    limit = spec.min_share_of_heat[method]
+    if region.share_of_heat >= limit:
+        return None
+    return AnswerWarning(
+        "heat_outside_region",
+        f"only {region.share_of_heat:.0%} of the heat is in the {region.name}; with {method} it is usually at least "
+        f"{limit:.0%}",
+    )
 
 
 def _low_margin(spec: WarningThresholds | None, probabilities: Sequence[float]) -> AnswerWarning | None:

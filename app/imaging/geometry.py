@@ -33,6 +33,14 @@ class Region:
     def height(self) -> float:
         return self.bottom - self.top
 
+    def box(self, width: float, height: float) -> Box:
+        """Return the region as a part of an image of `width` x `height`."""
+        return self.left / width, self.top / height, self.right / width, self.bottom / height
+
+    def meets(self, width: float, height: float) -> bool:
+        """Return whether a part of the region is inside an image of `width` x `height`."""
+        return self.left < width and self.right > 0 and self.top < height and self.bottom > 0
+
     def scaled(self, x: float, y: float) -> Region:
         """Return the same region of an image that is resized by the factors `x` and `y`."""
         return Region(self.left * x, self.top * y, self.right * x, self.bottom * y)

@@ -13,7 +13,10 @@ Window = tuple[int, int, int, int]
 
 
 def visible_window(region: Region, size: tuple[int, int]) -> Window:
-    """Return the box of pixels, at least one, of an image of `size` (width, height) whose centres are in `region`."""
+    """Return the box of pixels, at least one, of an image of `size` (width, height) whose centres are in `region`.
+
+    A part of the region must be inside the image.
+    """
     left = min(max(round(region.left), 0), size[0] - 1)
     top = min(max(round(region.top), 0), size[1] - 1)
     right = max(min(round(region.right), size[0]), left + 1)

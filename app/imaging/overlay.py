@@ -58,6 +58,8 @@ def draw_overlay(
     """
     canvas = downscaled(image, max_side)
     region = region.scaled(canvas.width / image.width, canvas.height / image.height)
+    if not region.meets(*canvas.size):
+        return canvas.convert("RGB")
     window = visible_window(region, canvas.size)
     picture = _blended(canvas.crop(window), _upsampled(heatmap, region, window), style)
     if picture.size != canvas.size:

@@ -16,14 +16,16 @@ from app.explain.cams import Heatmap, HeatmapSeries, cam_method, normalise, norm
 from app.explain.faithfulness import Faithfulness, judge, plan, visible_cells
 from app.explain.provenance import receipt
 from app.explain.question import Question, target_probability
-from app.explain.warnings import header_warnings, heatmap_warnings, prediction_warnings
+from app.explain.regions import RegionShare, covered_box, region_share, ungated
+from app.explain.warnings import header_warnings, heatmap_warnings, prediction_warnings, region_warnings
 from app.imaging.decoding import decode, to_input
 from app.imaging.encoders import encode_picture
-from app.imaging.geometry import seen_region
+from app.imaging.geometry import Box, Region, seen_region
 from app.imaging.network_input import InputImage, NetworkInput
+from app.imaging.outline import draw_outline
 from app.imaging.overlay import Style, downscaled, draw_overlay
 from app.serving.answers import Explanation, Novelty, Original, Prediction
-from app.serving.batching import Batcher
+from app.serving.batching import Batcher, Rendezvous
 from app.serving.workers import Workers
 from app.telemetry.stages import Telemetry
 
@@ -87,22 +89,41 @@ class Analyzer:
     def manifest(self) -> Manifest:
         return self.runtime.manifest
 
-    async def predict(self, image: InputImage, *, frame: int | None = None) -> Prediction:
+    def check(self, question: Question) -> None:
+        """Check that this model can answer `question`.
+
+        Raises:
+            QuestionError: if it can't; the message says why.
+        """
+        question.check(self.manifest.classes, locates_organ=self.manifest.region is not None)
+        if question.faithfulness and not self._limits.faithfulness_maps:
+            raise QuestionError("'faithfulness' is turned off in this service; leave it out")
+
+    async def predict(
+        self, image: InputImage, *, frame: int | None = None, together: Rendezvous | None = None
+    ) -> Prediction:
         """Predict the class probabilities of one image.
 
         Args:
             image: the image file, or pixels of the shape that the network takes.
             frame: the frame of a DICOM object, counted from 1; None if it has only one.
+            together: where the images of one request meet before they enter the queue, so that they share a batch.
 
         Raises:
             InputError: if the image can't be used; the subclass says why.
         """
-        prepared = await self._prepare(image, frame, canvas=False)
+        prepared = await self._prepare(image, frame, together, canvas=False)
         scores = await self._batcher.predict(prepared.pixels)
         return self._prediction(prepared.original, scores)
 
     async def explain(
-        self, image: InputImage, question: Question, drawing: Drawing | None = None, *, frame: int | None = None
+        self,
+        image: InputImage,
+        question: Question,
+        drawing: Drawing | None = None,
+        *,
+        frame: int | None = None,
+        together: Rendezvous | None = None,
     ) -> Explanation:
         """Predict the class probabilities of one image and locate the evidence that `question` asks for.
 
@@ -113,15 +134,14 @@ class Analyzer:
             question: what to explain.
             drawing: the overlay to draw; None for none.
             frame: the frame of a DICOM object, counted from 1; None if it has only one.
+            together: where the images of one request meet before they enter the queue, so that they share a batch.
 
         Raises:
             InputError: if the image can't be used or the question can't be answered; the subclass says why.
         """
+        self.check(question)
         classes = self.manifest.classes
-        question.check(classes)
-        if question.faithfulness and not self._limits.faithfulness_maps:
-            raise QuestionError("'faithfulness' is turned off in this service; leave it out")
-        prepared = await self._prepare(image, frame, canvas=drawing is not None)
+        prepared = await self._prepare(image, frame, together, canvas=drawing is not None)
         evidence = await self._batcher.evidence(prepared.pixels, question.rows(classes))
         prediction = self._prediction(prepared.original, evidence)
         explanation = await self._workers.run(
@@ -132,9 +152,10 @@ class Analyzer:
         target = question.target(classes, prediction.label)
         if not target.any():  # the method is not class-specific: judge its map by the predicted class
             target = Question().target(classes, prediction.label)
-        return replace(
-            explanation, faithfulness=await self._faithfulness(prepared.pixels, explanation.heatmap.values, target)
+        faithfulness = await self._faithfulness(
+            prepared.pixels, explanation.heatmap.values, target, explanation.receipt.box
         )
+        return replace(explanation, faithfulness=faithfulness)
 
     def _explanation(
         self,
@@ -149,7 +170,13 @@ class Analyzer:
         target = question.target(self.manifest.classes, prediction.label)
         with self._telemetry.stage("render"):
             heatmap, class_maps = _heatmaps(evidence, question)
-            picture = None if drawing is None else self._draw(prepared, heatmap, drawing.style)
+            box = covered_box(self.manifest.feature_layer, evidence.box)
+            covered = self._covered(prepared.original, box)
+            region = self._region_share(evidence, question, heatmap, covered, prepared.original)
+            outline = evidence.regions if question.outline else None
+            picture = None
+            if drawing is not None:
+                picture = self._draw(prepared, heatmap, covered, drawing.style, outline)
             overlay = None
             if drawing is not None and picture is not None and drawing.encoded:
                 overlay, picture = encode_picture(picture, drawing.style.format), None
@@ -164,14 +191,43 @@ class Analyzer:
                 overlay=overlay,
                 faithfulness=None,
                 receipt=receipt(
-                    self.manifest, prepared.source.data, question.method, target.tolist(), self.runtime.library
+                    self.manifest, prepared.source.data, question.method, target.tolist(), self.runtime.library, box
                 ),
-                warnings=(*prediction.warnings, *heatmap_warnings(self.manifest, question.method, heatmap)),
+                warnings=(
+                    *prediction.warnings,
+                    *heatmap_warnings(self.manifest, question.method, heatmap, box, region),
+                ),
+                box=None if evidence.box is None else covered,
+                region=region,
+                outline=outline,
             )
 
-    async def _prepare(self, image: InputImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
+    def _covered(self, original: Original, box: Box) -> Region:
+        """Return the region of the original, in pixels, that the part `box` of the input shows."""
+        spec = self.manifest.input
+        return seen_region(original.width, original.height, spec.width, spec.height, spec.fit).part(box)
+
+    def _region_share(
+        self, evidence: Evidence, question: Question, heatmap: Heatmap, covered: Region, original: Original
+    ) -> RegionShare | None:
+        """Measure how much of the heat lies in the organ that the model locates, on heat that no gate has shaped."""
+        spec, regions = self.manifest.region, evidence.regions
+        if spec is None or regions is None:
+            return None
+        if spec.gated:
+            gradients = question.gradient(ungated(spec, evidence.gradients))
+            heatmap = normalise(cam_method(question.method)(evidence.features, gradients))
+        box = covered_box(self.manifest.feature_layer, evidence.box)
+        return region_share(spec, heatmap.values, regions, box, covered.box(original.width, original.height))
+
+    async def _prepare(
+        self, image: InputImage, frame: int | None, together: Rendezvous | None, *, canvas: bool
+    ) -> _PreparedImage:
         with self._batcher.expect():
-            return await self._workers.run(lambda: self._decode(image, frame, canvas=canvas))
+            prepared = await self._workers.run(lambda: self._decode(image, frame, canvas=canvas))
+            if together is not None:
+                await together.wait()
+            return prepared
 
     def _decode(self, image: InputImage, frame: int | None, *, canvas: bool) -> _PreparedImage:
         spec = self.manifest.input
@@ -193,23 +249,23 @@ class Analyzer:
             small = downscaled(picture.image, self._limits.max_overlay_side) if canvas else None
             return _PreparedImage(image, original, pixels, small)
 
-    def _draw(self, prepared: _PreparedImage, heatmap: Heatmap, style: Style) -> Image.Image:
-        spec, original, canvas = self.manifest.input, prepared.original, prepared.canvas
+    def _draw(
+        self, prepared: _PreparedImage, heatmap: Heatmap, covered: Region, style: Style, outline: Float32Array | None
+    ) -> Image.Image:
+        original, canvas = prepared.original, prepared.canvas
         assert canvas is not None
-        region = seen_region(original.width, original.height, spec.width, spec.height, spec.fit)
-        region = region.part(self.manifest.feature_layer.box)
-        region = region.scaled(canvas.width / original.width, canvas.height / original.height)
-        return draw_overlay(canvas, heatmap.values, region, style, max_side=self._limits.max_overlay_side)
+        region = covered.scaled(canvas.width / original.width, canvas.height / original.height)
+        picture = draw_overlay(canvas, heatmap.values, region, style, max_side=self._limits.max_overlay_side)
+        return picture if outline is None else draw_outline(picture, outline, region)
 
     async def _faithfulness(
-        self, pixels: UInt8Array, heatmap: Float32Array, target: Float32Array
+        self, pixels: UInt8Array, heatmap: Float32Array, target: Float32Array, box: Box
     ) -> Faithfulness | None:
         """Judge `heatmap` by the scores of perturbed images, which share batches with other requests.
 
         At most half a batch of them is submitted at a time, so that every batch has room for other requests. The result
         is None if all heat lies outside the input, in the padding of a network that pads.
         """
-        box = self.manifest.feature_layer.box
         steps, random_maps = self._limits.faithfulness_steps, self._limits.faithfulness_maps
         cells, _ = visible_cells(heatmap, pixels.shape[0], pixels.shape[1], box)
         if not cells.any():
@@ -236,18 +292,25 @@ class Analyzer:
         labels = None
         if manifest.task == "multi_label":
             labels = tuple(name for name, value in by_class.items() if value >= manifest.threshold(name))
+        not_found = region_warnings(manifest, scores.box, scores.regions)
         prediction = Prediction(
             original=original,
             probabilities=by_class,
             labels=labels,
             novelty=None if spec is None else Novelty(float(scores.novelty), spec.threshold),
-            warnings=(*original.warnings, *prediction_warnings(manifest, probabilities, float(scores.novelty))),
+            warnings=(
+                *original.warnings,
+                *prediction_warnings(manifest, probabilities, float(scores.novelty)),
+                *not_found,
+            ),
         )
         model = (manifest.name, str(manifest.version))
         for name in (prediction.label,) if labels is None else labels:
             self._telemetry.metrics.predictions.labels(*model, name).inc()
         if prediction.novelty is not None and prediction.novelty.out_of_distribution:
             self._telemetry.metrics.novel_images.labels(*model).inc()
+        if not_found:
+            self._telemetry.metrics.regions_not_found.labels(*model).inc()
         return prediction
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.arrays import UInt8Array
+from app.arrays import Float32Array, UInt8Array
 from app.explain.cams import Heatmap, HeatmapSeries
 from app.explain.faithfulness import Faithfulness
 from app.explain.provenance import Receipt
 from app.explain.question import Question
+from app.explain.regions import RegionShare
 from app.imaging.encoders import EncodedPicture
+from app.imaging.geometry import Region
 from app.imaging.picture import AnswerWarning
 
 
@@ -68,6 +70,10 @@ class Explanation:
     as a file, and `picture` its pixels, uint8 `[height, width, 3]`; a drawing asks for one of them, and the other is
     None. `faithfulness` is None unless requested, and for a heatmap without heat in the image. `warnings`
     includes those of the prediction.
+
+    `box` is the part of the original that the heatmap covers, in pixels, or None if the model does not crop each image
+    by itself. `region` says how much of the heat lies in the organ that the model locates, or is None if it locates
+    none. `outline` is the share of each cell that belongs to the organ, `[h, w]`, or None unless requested.
     """
 
     prediction: Prediction
@@ -81,3 +87,6 @@ class Explanation:
     faithfulness: Faithfulness | None
     receipt: Receipt
     warnings: tuple[AnswerWarning, ...]
+    box: Region | None = None
+    region: RegionShare | None = None
+    outline: Float32Array | None = None

@@ -39,6 +39,25 @@ class _Job:
         return 1 if self.targets is None else len(self.targets)
 
 
+class Rendezvous:
+    """Where `count` images meet when they are ready for the queue, so that they enter it as one batch.
+
+    They all go on in the same iteration of the event loop, before the batcher can look at its queue. An
+    `asyncio.Barrier` would let them go one by one.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._missing = count
+        self._complete = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Wait until all images are here."""
+        self._missing -= 1
+        if not self._missing:
+            self._complete.set()
+        await self._complete.wait()
+
+
 class Batcher:
     """Queues the images for one model while it is busy, and passes them to it in batches. Use it from one event loop.
 

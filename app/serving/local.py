@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from app.artifact.manifest import Manifest
+from app.errors import of_image
 from app.explain.question import Question
 from app.imaging.network_input import InputImage
 from app.serving.analyzer import Analyzer, Drawing
 from app.serving.answers import Explanation, Prediction
+from app.serving.batching import Rendezvous
 from app.serving.interface import Answer, ModelChoice, ModelState
 from app.serving.registry import Registry
 
@@ -26,7 +28,9 @@ class LocalModels:
     async def predict(
         self, choice: ModelChoice, images: Sequence[InputImage], *, frame: int | None = None
     ) -> Answer[Prediction]:
-        return await self._ask(choice, images, lambda analyzer, image: analyzer.predict(image, frame=frame))
+        return await self._ask(
+            choice, images, lambda analyzer, image, together: analyzer.predict(image, frame=frame, together=together)
+        )
 
     async def explain(
         self,
@@ -38,7 +42,12 @@ class LocalModels:
         frame: int | None = None,
     ) -> Answer[Explanation]:
         return await self._ask(
-            choice, images, lambda analyzer, image: analyzer.explain(image, question, drawing, frame=frame)
+            choice,
+            images,
+            lambda analyzer, image, together: analyzer.explain(
+                image, question, drawing, frame=frame, together=together
+            ),
+            check=lambda analyzer: analyzer.check(question),
         )
 
     async def ready(self) -> bool:
@@ -57,11 +66,20 @@ class LocalModels:
         self,
         choice: ModelChoice,
         images: Sequence[InputImage],
-        ask: Callable[[Analyzer, InputImage], Awaitable[T]],
+        ask: Callable[[Analyzer, InputImage, Rendezvous], Awaitable[T]],
+        *,
+        check: Callable[[Analyzer], None] = lambda _: None,
     ) -> Answer[T]:
-        """Ask one version about all images, concurrently, so that they share its batches."""
+        """Ask one version about all images, as one batch. `check` raises what is wrong whatever the image."""
+
+        async def ask_one(analyzer: Analyzer, index: int) -> T:
+            with of_image(index, len(images)):
+                return await ask(analyzer, images[index], together)
+
+        together = Rendezvous(len(images))
         async with self._registry.lease(choice.name, choice.version) as analyzer:
-            return Answer(analyzer.manifest, await _all([ask(analyzer, image) for image in images]))
+            check(analyzer)
+            return Answer(analyzer.manifest, await _all([ask_one(analyzer, index) for index in range(len(images))]))
 
 
 async def _all(questions: Sequence[Awaitable[T]]) -> tuple[T, ...]:

@@ -29,12 +29,12 @@ class Metrics:
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
         self._requests = Counter(
-            "lightbox_requests", "Completed requests.", ["method", "route", "status"], registry=registry
+            "lightbox_requests", "Completed requests.", ["protocol", "method", "route", "status"], registry=registry
         )
         self._request_seconds = Histogram(
             "lightbox_request_seconds",
             "Time from a request's head to the end of its response.",
-            ["route", "status"],
+            ["protocol", "route", "status"],
             buckets=_SECONDS,
             registry=registry,
         )
@@ -83,11 +83,25 @@ class Metrics:
             ["model", "version"],
             registry=registry,
         )
+        self.regions_not_found = Counter(
+            "lightbox_regions_not_found",
+            "Images in which the model did not find the organ that it looks for; a rise is a sign of drift.",
+            ["model", "version"],
+            registry=registry,
+        )
 
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one response: a known `method`, the template of a `route`, and the `status`, 0 if there was none."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._request_seconds.labels(route, str(status)).observe(seconds)
+    def answered(self, protocol: str, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one response.
+
+        Args:
+            protocol: the protocol that the client speaks.
+            method: a known HTTP method.
+            route: the template of a route.
+            status: the HTTP status; 0 if there was no response.
+            seconds: the time from the request's head to the end of the response.
+        """
+        self._requests.labels(protocol, method, route, str(status)).inc()
+        self._request_seconds.labels(protocol, route, str(status)).observe(seconds)
 
     def exposition(self) -> bytes:
         """Return all metrics in the Prometheus text format."""

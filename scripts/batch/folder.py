@@ -15,6 +15,7 @@ from tqdm import tqdm
 from app.artifact.runtimes.base import Runtime
 from app.errors import InputError
 from app.explain.question import Question
+from app.explain.regions import RegionShare
 from app.imaging.headers import identify
 from app.imaging.overlay import Style
 from app.serving.analyzer import Analyzer, Drawing, Limits
@@ -54,6 +55,7 @@ class FolderJob:
         return (
             f"class={question.class_name or ''} against={question.against or ''} method={question.method} "
             f"format={style.format} alpha={style.alpha:g} colormap={style.colormap} side={self.side}"
+            f"{' outline=true' if question.outline else ''}"
         )
 
 
@@ -69,11 +71,14 @@ def explain_folder(job: FolderJob, runtime: Runtime) -> list[dict[str, str]]:
     Raises:
         QuestionError: the question names an unknown class or method, or the method can't answer it.
     """
-    job.question.check(runtime.manifest.classes)
+    job.question.check(runtime.manifest.classes, locates_organ=runtime.manifest.region is not None)
     job.out.mkdir(parents=True, exist_ok=True)
     paths = image_files(job.folder, job.out)
     results = ResultsTable(
-        job.out / "results.csv", runtime.manifest.classes, multi_label=runtime.manifest.task == "multi_label"
+        job.out / "results.csv",
+        runtime.manifest.classes,
+        multi_label=runtime.manifest.task == "multi_label",
+        region=runtime.manifest.region is not None,
     )
     asyncio.run(_explain_all(job, runtime, paths, results))
     results.keep(_name(path, job) for path in paths)
@@ -132,6 +137,7 @@ def _answer_columns(explanation: Explanation) -> dict[str, str]:
         "probability": f"{prediction.probabilities[prediction.label]:.6f}",
         **({} if prediction.labels is None else {"labels": json.dumps(prediction.labels, ensure_ascii=False)}),
         **{f"p:{name}": f"{value:.6f}" for name, value in prediction.probabilities.items()},
+        **({} if explanation.region is None else _region_columns(explanation.region)),
         "novelty": f"{novelty.score:.6f}" if novelty else "",
         "novelty_threshold": f"{novelty.threshold:.6f}" if novelty else "",
         "out_of_distribution": str(novelty.out_of_distribution).lower() if novelty else "",
@@ -139,6 +145,14 @@ def _answer_columns(explanation: Explanation) -> dict[str, str]:
         "width": str(original.width),
         "height": str(original.height),
         "format": original.format,
+    }
+
+
+def _region_columns(region: RegionShare) -> dict[str, str]:
+    return {
+        "region_found": str(region.found).lower(),
+        "region_share_of_heat": "" if region.share_of_heat is None else f"{region.share_of_heat:.6f}",
+        "region_share_of_image": f"{region.share_of_image:.6f}",
     }
 
 

@@ -11,16 +11,18 @@ from typing import Self, TextIO
 _ROW = dict[str, str]
 _BEFORE = ("file", "sha256", "model", "question", "error", "label", "probability")
 _AFTER = ("novelty", "novelty_threshold", "out_of_distribution", "warnings", "width", "height", "format", "overlay")
+_REGION = ("region_found", "region_share_of_heat", "region_share_of_image")
 _PREFIX = "p:"
 
 
-def columns(classes: Sequence[str], *, multi_label: bool = False) -> list[str]:
+def columns(classes: Sequence[str], *, multi_label: bool = False, region: bool = False) -> list[str]:
     """Return the header of the table, which has one probability column `p:NAME` per class.
 
-    That of a multi-label model also has a column `labels`, a JSON array of the classes that it has found.
+    That of a multi-label model also has a column `labels`, a JSON array of the classes that it has found, and that of a
+    model that locates an organ has columns that say whether it was found and how much of heat and image lie in it.
     """
-    labels = ("labels",) if multi_label else ()
-    return [*_BEFORE, *labels, *(f"{_PREFIX}{name}" for name in classes), *_AFTER]
+    labels, organ = ("labels",) if multi_label else (), _REGION if region else ()
+    return [*_BEFORE, *labels, *(f"{_PREFIX}{name}" for name in classes), *organ, *_AFTER]
 
 
 def class_columns(row: _ROW) -> dict[str, str]:
@@ -45,9 +47,9 @@ class ResultsTable:
     images are explained again.
     """
 
-    def __init__(self, path: Path, classes: Sequence[str], *, multi_label: bool = False) -> None:
+    def __init__(self, path: Path, classes: Sequence[str], *, multi_label: bool = False, region: bool = False) -> None:
         self._path = path
-        self._columns = columns(classes, multi_label=multi_label)
+        self._columns = columns(classes, multi_label=multi_label, region=region)
         self._rows = {row["file"]: row for row in _read(path, self._columns)}
         self._file: TextIO | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from app.imaging.overlay import Style
 from app.settings import Settings
 from scripts.batch.folder import FolderJob, explain_folder
 from scripts.benchmarks.bare import BATCH_SIZES, BareModel, Baseline, median_ms, multiplication_rate
+from scripts.benchmarks.binary_body import binary_body
 from scripts.benchmarks.figures import Figure
 from scripts.benchmarks.load import Server, health_p99_ms, rate, served
 from scripts.benchmarks.stages import stage_times
@@ -125,6 +127,24 @@ def latencies(url: str, bodies: dict[str, list[bytes]], bare: BareModel, rounds:
                 yield Figure(f"{name}: mean of {stage}", mean, "ms")
 
 
+def protocol_latency(url: str, model: str, bodies: list[bytes], rounds: int) -> Figure:
+    """Measure the median latency of the Open Inference Protocol with binary tensors, relative to `/predict`.
+
+    The two take turns, so that whatever else the machine does slows both down.
+    """
+    taken: dict[str, list[float]] = {"/predict": [], f"/v2/models/{model}/infer": []}
+    with httpx.Client(base_url=url, timeout=60) as client:
+        for number in range(rounds + 1):
+            image = bodies[number % len(bodies)]
+            for path, times in taken.items():
+                body, headers = (image, {}) if path == "/predict" else binary_body(image)
+                start = time.perf_counter()
+                client.post(path, content=body, headers=headers).raise_for_status()
+                times.append(1000 * (time.perf_counter() - start))
+    raw, binary = (statistics.median(times[1:]) for times in taken.values())  # the first call warms up
+    return Figure("V2 binary, PNG 1024²", binary, "ms", binary / raw, "/predict, raw body")
+
+
 def throughputs(url: str, bodies: dict[str, list[bytes]], batches: Baseline, requests: int) -> Iterator[Figure]:
     """Measure the throughput of `/predict` with many concurrent clients."""
     for kind in ("PNG", "JPEG"):
@@ -189,6 +209,7 @@ def load(
 ) -> Iterator[Figure]:
     """Measure latencies, throughput, and the health endpoints while all `slots` of the service are occupied."""
     yield from latencies(url, bodies, bare, effort.rounds)
+    yield protocol_latency(url, bare.runtime.manifest.name, bodies["PNG"], effort.rounds)
     batches.remeasure()  # its last value is older than the latencies
     yield from throughputs(url, bodies, batches, effort.requests)
     waits, in_flight = health_p99_ms(url, bodies["JPEG"][0], clients=slots + CLIENTS, rounds=5 * effort.rounds)

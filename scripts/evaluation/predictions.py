@@ -52,18 +52,28 @@ def predict_films(entry: Path, films: Sequence[Film]) -> Predictions:
     """
     runtime = TensorFlowRuntime(entry)
     classes = runtime.manifest.classes
-    if unknown := sorted({film.label for film in films} - set(classes)):
-        raise DataError(f"the films have labels that are not classes of the model: {', '.join(unknown)}")
+    labels = class_indices(films, classes)
     pixels = read_pixels(films, runtime.manifest.input)
     starts = range(0, len(pixels), _BATCH)
     scores = [runtime.predict(pixels[s : s + _BATCH]) for s in tqdm(starts, desc="predicting", unit="batch")]
     return Predictions(
         films=films,
         classes=classes,
-        labels=np.array([classes.index(film.label) for film in films]),
+        labels=labels,
         probabilities=np.concatenate([batch.probabilities for batch in scores]),
         novelty=np.concatenate([batch.novelty for batch in scores]),
     )
+
+
+def class_indices(films: Sequence[Film], classes: Sequence[str]) -> np.ndarray:
+    """Return the index of the label of each film in `classes`, `[N]`.
+
+    Raises:
+        DataError: a label is not among `classes`.
+    """
+    if unknown := sorted({film.label for film in films} - set(classes)):
+        raise DataError(f"the films have labels that are not classes of the model: {', '.join(unknown)}")
+    return np.array([classes.index(film.label) for film in films])
 
 
 def pool_predictions(folds: Sequence[Predictions], *, scale_novelty: bool = True) -> Predictions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from collections.abc import Sequence
@@ -20,34 +19,18 @@ from app.artifact.runtimes.base import Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.explain.cams import gradcam, normalise
 from app.explain.regions import covered_box
-from app.imaging.encoders import encode_picture
 from app.imaging.geometry import seen_region
 from app.imaging.overlay import Style, draw_overlay
 from scripts.datasets.films import Film
 from scripts.datasets.images import network_input, read_image
+from scripts.evaluation.rendering import FILTERS, inline_jpeg
 
 _templates = Environment(
     loader=PackageLoader("scripts.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def _interval(figure: dict[str, Any]) -> str:
-    """Format a proportion with its interval as percentages."""
-    if figure["value"] is None:
-        return "–"
-    return f"{_percent(figure['value'])} ({_percent(figure['low'])} to {_percent(figure['high'])})"
-
-
-def _area(figure: dict[str, Any]) -> str:
-    """Format an area under a curve with its interval."""
-    return "–" if figure["value"] is None else f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
-
-
-_templates.filters.update(percent=_percent, interval=_interval, area=_area)
+_templates.filters.update(FILTERS)
 
 
 def write_report(
@@ -138,8 +121,7 @@ def _entry(runtime: Runtime, film: Film) -> dict[str, Any]:
     for row, alpha in ((0, 0.0), (0, 0.4), (1, 0.4)):
         heatmap = normalise(gradcam(evidence.features[0], evidence.gradients[0, row]))
         drawn = draw_overlay(picture.image, heatmap.values, region, Style(alpha=alpha), max_side=320)
-        data = encode_picture(drawn, "jpeg").data
-        pictures.append("data:image/jpeg;base64," + base64.b64encode(data).decode("ascii"))
+        pictures.append(inline_jpeg(drawn))
     probabilities = dict(zip(classes, evidence.probabilities[0].tolist(), strict=True))
     predicted = max(probabilities, key=probabilities.__getitem__)
     return {"film": film, "pictures": pictures, "probabilities": probabilities, "predicted": predicted}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, spearmanr
 
 from app.arrays import Float32Array
 
@@ -60,26 +60,49 @@ def auc(
     if not len(positive) or not len(negative):
         return {"value": None, "low": None, "high": None, "films": films}
     groups = [*patients[0], *patients[1]] if patients else range(films)
-    _, group_of = np.unique(np.asarray(groups), return_inverse=True)
-    count = int(group_of.max()) + 1
-    rng = np.random.default_rng(0)
+    ranking = Ranking(positive, negative)
     areas = []
-    for drawn in rng.multinomial(count, np.full(count, 1 / count), rounds):
-        times = drawn[group_of]
+    for times in patient_draws(groups, rounds):
         positive_times, negative_times = times[: len(positive)], times[len(positive) :]
         if positive_times.any() and negative_times.any():
-            areas.append(_area(positive, negative, positive_times, negative_times))
+            areas.append(ranking.area(positive_times, negative_times))
     low, high = np.quantile(areas, [0.025, 0.975])
-    value = _area(positive, negative, np.ones(len(positive)), np.ones(len(negative)))
+    value = ranking.area(np.ones(len(positive)), np.ones(len(negative)))
     return {"value": value, "low": float(low), "high": float(high), "films": films}
 
 
-def _area(positive: np.ndarray, negative: np.ndarray, positive_times: np.ndarray, negative_times: np.ndarray) -> float:
-    """Return the share of pairs that are ranked correctly, where ties count half and each score as often as drawn."""
-    order = np.argsort(negative)
-    ranked, below = negative[order], np.concatenate([[0.0], np.cumsum(negative_times[order])])
-    lower = below[np.searchsorted(ranked, positive, "left")] + below[np.searchsorted(ranked, positive, "right")]
-    return float((positive_times * lower).sum() / (2 * positive_times.sum() * negative_times.sum()))
+def patient_draws(patients: Sequence[str] | range, rounds: int) -> Iterator[np.ndarray]:
+    """Yield the resamples of a bootstrap by patient: how often each film is drawn, `[films]`; the same in every run.
+
+    `patients` names the patient of each film. A resample draws as many patients as there are, each with all films.
+    """
+    _, patient_of = np.unique(np.asarray(patients), return_inverse=True)
+    count = int(patient_of.max()) + 1
+    rng = np.random.default_rng(0)
+    for drawn in rng.multinomial(count, np.full(count, 1 / count), rounds):
+        yield drawn[patient_of]
+
+
+class Ranking:
+    """The scores of positive films ranked among those of negative ones, each `[N]`."""
+
+    def __init__(self, positive: np.ndarray, negative: np.ndarray) -> None:
+        self._order = np.argsort(negative)
+        ranked = negative[self._order]
+        self._lower, self._upper = (np.searchsorted(ranked, positive, side) for side in ("left", "right"))
+
+    def area(self, positive_times: np.ndarray, negative_times: np.ndarray) -> float:
+        """Return the share of pairs in the right order, where ties count half and each score as often as given."""
+        below = np.concatenate([[0.0], np.cumsum(negative_times[self._order])])
+        lower = below[self._lower] + below[self._upper]
+        return float((positive_times * lower).sum() / (2 * positive_times.sum() * negative_times.sum()))
+
+
+def rank_correlation(one: Float32Array, other: Float32Array) -> float | None:
+    """Return Spearman's rank correlation of two maps, or None if one of them is constant."""
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    return float(spearmanr(one.ravel(), other.ravel()).statistic)
 
 
 def calibration_error(probabilities: Float32Array, labels: np.ndarray, bins: int = 15) -> float:

@@ -204,7 +204,9 @@ def pack(package: Package, store: Path, version: int | None = None) -> Path:
     with new_version(store, package.name, version) as (entry, number):
         Explainer(package).save(entry)
         _prove(package, entry, (height, width, channels))
-        _, grid_height, grid_width, depth = package.parts.head.input_shape
+        shapes = package.parts.head.input_shape
+        # A Keras model with several inputs, of which the features are the first, has a list of shapes.
+        _, grid_height, grid_width, depth = shapes[0] if isinstance(shapes, list) else shapes
         manifest = Manifest(
             name=package.name,
             version=number,

@@ -9,6 +9,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from app.imaging.geometry import Region, seen_region
+from app.imaging.outline import draw_outline
 from app.imaging.overlay import Style, colours, draw_overlay
 from tests.page.visits import FILM, assert_alike
 from tests.pictures import decoded, encoded, noise
@@ -34,6 +35,14 @@ DRAWN = """async ([film, values, fit, side, colours, alpha]) => {
     const window = visible(region, bitmap.width, bitmap.height);
     const bins = binned(upsampled(values, region, window));
     return Array.from(blended(pixels, bins, window, colours, alpha).data);
+}"""
+
+
+OUTLINED = """async ([size, values, region]) => {
+    const { outlined } = await import("/static/heat.js");
+    const [width, height] = size;
+    const grey = new ImageData(new Uint8ClampedArray(4 * width * height).fill(90), width, height);
+    return Array.from(outlined(grey, values, region).data);
 }"""
 
 
@@ -109,3 +118,15 @@ def test_the_page_and_the_service_draw_the_same(tab, fit, size):
     style = Style(alpha=0.6, colormap="turbo")
     served = draw_overlay(Image.fromarray(film), heatmap, region, style, max_side=1024)
     assert_alike(np.reshape(drawn, (height, width, 4))[..., :3], np.asarray(served))
+
+
+@pytest.mark.parametrize("size", [(90, 120), (1100, 40), (7, 9)], ids=str)
+@pytest.mark.parametrize("region", [Region(0, 0, 7, 9), Region(10.3, -6.2, 71.7, 33.1)], ids=str)
+def test_the_page_and_the_service_draw_the_same_outline(tab, size, region):
+    """White and black lines of the same width at the same pixels, also where the cells reach beyond the picture."""
+    organ = np.random.default_rng(2).random((5, 4)).astype(np.float32)
+    sides = {side: getattr(region, side) for side in ("left", "top", "right", "bottom")}
+    drawn = tab.page.evaluate(OUTLINED, [size, organ.astype(float).tolist(), sides])
+    served = np.asarray(draw_outline(Image.new("RGB", size, (90, 90, 90)), organ, region))
+    assert (served == 255).any() == region.meets(*size)
+    np.testing.assert_array_equal(np.reshape(drawn, (size[1], size[0], 4))[..., :3], served)

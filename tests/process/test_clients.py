@@ -18,6 +18,7 @@ from tests.pictures import encoded, noise
 from tests.servers import free_port, serving, until
 
 IMAGE = encoded(noise(300, 400))
+HTML = {"accept": "text/html"}
 FETCH = """
 const [url, path] = process.argv.slice(1);
 const form = new FormData();
@@ -176,14 +177,14 @@ def test_behind_nginx(proxied, prefix):
     """Which keeps the prefix or strips it, buffers or doesn't."""
     answer = httpx.post(f"{proxied}{prefix}/explain", files={"file": IMAGE}, data={"class": "PNEUMONIA"}, timeout=60)
     assert explained_class(answer.text) == "PNEUMONIA"
-    assert httpx.get(f"{proxied}{prefix}/").text.startswith("<!doctype html>")
+    assert httpx.get(f"{proxied}{prefix}/", headers=HTML).text.startswith("<!doctype html>")
     assert httpx.get(f"{proxied}{prefix}/static/page.js").status_code == 200
     assert "/kept/openapi.json" in httpx.get(f"{proxied}{prefix}/docs").text
 
 
 def test_behind_nginx_the_bare_prefix_leads_to_the_page(proxied):
     """By an address that holds for the client, not for the proxy's upstream."""
-    answer = httpx.get(f"{proxied}/kept", follow_redirects=True)
+    answer = httpx.get(f"{proxied}/kept", headers=HTML, follow_redirects=True)
     assert str(answer.url) == f"{proxied}/kept/"
     assert answer.text.startswith("<!doctype html>")
 

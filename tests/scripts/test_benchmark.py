@@ -35,6 +35,7 @@ def test_it_starts_a_server_and_reports_ratios(entry_of, tmp_path, monkeypatch, 
         "the arithmetic of one image at that rate",
         "/predict, PNG 1024²: mean of inference",
         "/readyz, p99 with a full queue",
+        "V2 binary, PNG 1024²",
         "resident memory after 30 requests",
     }
     printed = capsys.readouterr().out

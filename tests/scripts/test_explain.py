@@ -1,5 +1,8 @@
 """The command line that explains a folder of images."""
 
+import csv
+
+import numpy as np
 import pytest
 
 from scripts.explain import main
@@ -34,3 +37,40 @@ def test_the_command_line(folder, entry_of, tmp_path, capsys):
     assert "pleura" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([str(folder / "nothing"), "--out", str(tmp_path / "out")])
+
+
+def test_the_table_says_how_much_heat_is_in_the_organ(entry_of, tmp_path, capsys):
+    """In columns that only a model that locates one has; the overlays show its outline where it is wanted."""
+    films = np.zeros((2, 64, 96, 3), np.uint8)
+    films[0, 16:48, 24:72, 0] = 255
+    films[:, 32:40, 60:72, 1] = 255
+    (tmp_path / "films").mkdir()
+    for name, film in zip(("organ", "without"), films, strict=True):
+        (tmp_path / "films" / f"{name}.png").write_bytes(encoded(film))
+
+    def explained(build, *options):
+        entry = entry_of(build)
+        store = ["--store", str(entry.parent.parent), "--model", entry.parent.name, "--format", "png"]
+        out = tmp_path / "out" / build.__name__
+        status = main([str(tmp_path / "films"), "--out", str(out), *store, *options])
+        return status, out
+
+    status, out = explained(models.red_organ, "--class", "bright")
+    assert status == 0
+    with (out / "results.csv").open(newline="", encoding="utf-8") as table:
+        organ, without = csv.DictReader(table)
+    assert (organ["region_found"], without["region_found"]) == ("true", "false")
+    assert float(organ["region_share_of_heat"]) == pytest.approx(1.0, abs=0.01)
+    assert float(organ["region_share_of_image"]) == pytest.approx(0.25)
+    assert (without["region_share_of_heat"], float(without["region_share_of_image"])) == ("", 0.0)
+    assert "did not find the organ" in without["warnings"]
+    plain = decoded((out / "overlays" / "organ.png.png").read_bytes())
+    assert explained(models.red_organ, "--class", "bright", "--outline")[0] == 0
+    outlined = decoded((out / "overlays" / "organ.png.png").read_bytes())
+    assert (outlined[16, 24:72] == 255).all()
+    assert not (plain[16, 24:72] == 255).all()
+    capsys.readouterr()
+    assert explained(models.batch_norm_dropout, "--outline")[0] == 1
+    assert "locates none" in capsys.readouterr().err
+    status, out = explained(models.batch_norm_dropout)
+    assert "region" not in (out / "results.csv").read_text(encoding="utf-8").splitlines()[0]

@@ -1,4 +1,4 @@
-// The geometry and arithmetic of overlays, as in app/imaging/geometry.py and app/imaging/overlay.py.
+// The geometry and arithmetic of overlays, as in geometry.py, grid.py, overlay.py and outline.py of app/imaging.
 
 /** Round to the nearest integer, and halves to the even one, as Python does. */
 export function round(x) {
@@ -61,6 +61,11 @@ export function visible(region, width, height) {
   const right = Math.max(Math.min(round(region.right), width), left + 1);
   const bottom = Math.max(Math.min(round(region.bottom), height), top + 1);
   return { left, top, right, bottom };
+}
+
+/** Whether a part of `region` is inside a `width` × `height` image. */
+function meets(region, width, height) {
+  return region.left < width && region.right > 0 && region.top < height && region.bottom > 0;
 }
 
 /** For each of `size` pixels that cover the cells `from`..`to`: its first cell, and the weight of each of its cells. */
@@ -139,17 +144,73 @@ export function blended(image, bins, window, colours, alpha) {
   return mixed;
 }
 
+const LEVEL = 0.5; // an organ is where at least half of a cell belongs to it
+const SIDE = 512; // a picture of this many pixels on its longest side gets a line one pixel wide
+
+/** The mask of an organ on a `width` × `height` image: `values`, its share of each of the cells that divide `region`. */
+function organ(values, region, width, height) {
+  const inside = new Uint8Array(width * height);
+  if (!meets(region, width, height)) return inside;
+  const window = visible(region, width, height);
+  const shares = upsampled(values, region, window);
+  let index = 0;
+  for (let row = window.top; row < window.bottom; row++) {
+    for (let column = window.left; column < window.right; column++) {
+      inside[row * width + column] = shares[index++] >= LEVEL ? 1 : 0;
+    }
+  }
+  return inside;
+}
+
+/** The mask with the four neighbours of each of its pixels whose value is `value` taking that value, too. */
+function grown(mask, width, value) {
+  const result = mask.slice();
+  mask.forEach((marked, at) => {
+    if (marked !== value) return;
+    if (at % width > 0) result[at - 1] = value;
+    if (at % width < width - 1) result[at + 1] = value;
+    if (at >= width) result[at - width] = value;
+    if (at + width < mask.length) result[at + width] = value;
+  });
+  return result;
+}
+
+/** Draw the border of an organ on `image` (ImageData): white along its inside, black along its outside. */
+export function outlined(image, values, region) {
+  const { width, height } = image;
+  const inside = organ(values, region, width, height);
+  let inner = inside;
+  let outer = inside;
+  for (let step = Math.max(1, round(Math.max(width, height) / SIDE)); step > 0; step--) {
+    inner = grown(inner, width, 0);
+    outer = grown(outer, width, 1);
+  }
+  inside.forEach((marked, at) => {
+    if (marked && !inner[at]) image.data.fill(255, 4 * at, 4 * at + 3);
+    if (!marked && outer[at]) image.data.fill(0, 4 * at, 4 * at + 3);
+  });
+  return image;
+}
+
+/**
+ * The region of the original that a heatmap covers, in pixels. `answer` is that of the service, `facts` are about its
+ * model: a model that crops each image by itself answers the box, others cover the same part of every input.
+ */
+export function covered({ explanation, image }, { input, feature_layer: layer }) {
+  if (explanation.box) return explanation.box;
+  const seen = seenRegion(image.width, image.height, input);
+  return layer.region ? part(seen, layer.region) : seen;
+}
+
 /**
  * Lay the `values` of a heatmap over an image, and return its region and the heat of each pixel in its window.
- * `pixels` is the image as displayed, `original` the size of its file, and `input` that of the network's input;
- * `covered` is the box of the input that the values cover, null for all of it.
+ * `pixels` is the image as displayed, `original` the size of its file, and `inside` the region of it that the values cover.
  */
-export function laid(values, pixels, original, input, covered) {
-  const seen = seenRegion(original.width, original.height, input);
-  const inside = covered ? part(seen, covered) : seen;
+export function laid(values, pixels, original, inside) {
   const region = scaled(inside, pixels.width / original.width, pixels.height / original.height);
-  const window = visible(region, pixels.width, pixels.height);
-  const cells = upsampled(values, region, window);
+  const shown = meets(region, pixels.width, pixels.height);
+  const window = shown ? visible(region, pixels.width, pixels.height) : { left: 0, top: 0, right: 0, bottom: 0 };
+  const cells = shown ? upsampled(values, region, window) : new Float32Array();
   return { values, region, window, cells, bins: binned(cells) };
 }
 

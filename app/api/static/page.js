@@ -1,22 +1,21 @@
 // The page: its state, its event handlers and its requests.
 
-import { blended, laid, pixelsOf } from "./heat.js";
+import { blended, covered, laid, outlined, pixelsOf } from "./heat.js";
 import { Probe } from "./probe.js";
 import { Problem, ask, askJson, curl, useKey } from "./service.js";
-import { alerts, bars, curves, element, headline, mapsOf, noveltyOf, options, percent, receipt, thumbnails, warnings } from "./view.js";
+import { alerts, bars, curves, element, headline, mapsOf, noveltyOf, options, organOf, percent, receipt, thumbnails, warnings } from "./view.js";
 
 const at = (id) => document.getElementById(id);
 const probe = new Probe({
   image: at("image"), mark: at("probe"), readout: at("readout"), spoken: at("spoken"), onSpace: () => at("bare").click(),
 });
-const TOGGLES = ["counterfactual", "all_classes", "faithfulness"];
+const TOGGLES = ["counterfactual", "all_classes", "faithfulness", "outline"];
 
 const state = {
   image: null, // the displayed one: {blob, name, pixels: ImageData}
   requested: null, // that of the last request: {blob, name, pixels}; after an error it differs from `image`
   answer: null,
-  input: null, // {width, height, fit} of the model that gave the answer
-  covered: null, // the box of its input that its heatmaps cover, null for all of it
+  covered: null, // the region of the original that the heatmaps of the answer cover
   heat: null, // {values, region, window, cells: 0..1 per pixel of the window, bins}
   models: [], // as listed by the service
   facts: null, // about the chosen model and version
@@ -52,6 +51,10 @@ async function loadModel(signal) {
   at("version-field").hidden = facts.versions.length < 2;
   const device = facts.device ? `, on ${facts.device}` : "";
   at("served").textContent = `${facts.name}, version ${facts.described}${device}`;
+  const { region } = facts;
+  at("outline-field").hidden = !region;
+  at("outline").checked &&= Boolean(region);
+  at("organ-name").textContent = region?.name ?? "";
   options(at("method"), facts.methods.map((method) => [method, method]), "gradcam");
   listClasses();
 }
@@ -157,9 +160,13 @@ async function askAbout(image, status) {
 async function explain(image, signal) {
   if (!state.facts) await start(signal);
   // The first answer contains the image, losslessly. Later answers need no picture: the page draws the overlay itself.
-  const parameters = { ...question(), ...(image.pixels ? { overlay: false } : { alpha: 0, format: "png" }) };
-  const answer = await askJson("explain", { parameters, image, signal });
-  const pixels = image.pixels ?? (await pixelsOf(answer.explanation.overlay));
+  const answered = (changes) => askJson("explain", { parameters: { ...question(), ...changes }, image, signal });
+  let { pixels } = image;
+  let answer = await answered(pixels ? { overlay: false } : { alpha: 0, format: "png", outline: null });
+  if (!pixels) {
+    pixels = await pixelsOf(answer.explanation.overlay);
+    if (question().outline) answer = await answered({ overlay: false }); // that picture must not show the outline
+  }
   if (!signal.aborted && !isFromModel(answer)) await loadModel(signal); // the service has loaded another version
   if (signal.aborted) return;
   state.image = state.requested = { ...image, pixels };
@@ -173,9 +180,8 @@ function show(answer) {
   const { explanation } = answer;
   const hadFocus = at("empty").contains(document.activeElement);
   state.answer = answer;
-  state.input = state.facts.input;
-  state.covered = state.facts.feature_layer.region;
-  state.heat = laid(explanation.heatmap.values, pixels, answer.image, state.input, state.covered);
+  state.covered = covered(answer, state.facts);
+  state.heat = laid(explanation.heatmap.values, pixels, answer.image, state.covered);
   listClasses();
   showAlerts("warnings", warnings(answer));
   [at("label").textContent, at("probability").textContent] = headline(answer);
@@ -183,6 +189,7 @@ function show(answer) {
   at("alone").hidden = !answer.labels;
   at("about").textContent = `${state.image.name}, ${answer.image.width} × ${answer.image.height}`;
   at("novelty").textContent = noveltyOf(answer);
+  at("organ").textContent = organOf(answer);
   const { height, width } = explanation.heatmap;
   at("grid").textContent = `The heatmap has ${height} × ${width} cells, from the layer ${explanation.layer}.`;
   at("faithful").replaceChildren(...[curves(explanation.faithfulness)].filter(Boolean));
@@ -203,20 +210,23 @@ function show(answer) {
 
 function paint() {
   const colours = state.colours[at("colormap").value];
-  const alpha = at("bare").getAttribute("aria-pressed") === "true" ? 0 : Number(at("alpha").value);
+  const bare = at("bare").getAttribute("aria-pressed") === "true";
+  const alpha = bare ? 0 : Number(at("alpha").value);
   const { pixels } = state.image;
   at("strength").textContent = `${Math.round(100 * Number(at("alpha").value))} %`;
   at("alpha").setAttribute("aria-valuetext", at("strength").textContent);
-  at("image").getContext("2d").putImageData(blended(pixels, state.heat.bins, state.heat.window, colours, alpha), 0, 0);
+  const { bins, window, region } = state.heat;
+  const { outline } = state.answer.explanation;
+  const drawn = blended(pixels, bins, window, colours, alpha);
+  at("image").getContext("2d").putImageData(outline && !bare ? outlined(drawn, outline.values, region) : drawn, 0, 0);
   const strip = new ImageData(Uint8ClampedArray.from(colours.flatMap(([r, g, b]) => [r, g, b, 255])), 256, 1);
   at("legend").getContext("2d").putImageData(strip, 0, 0);
   at("curl").textContent = curl({ ...question(), ...style() }, state.image.name);
-  const { answer, input, covered } = state;
-  const drawn = ([name, values]) => {
-    const { bins, window } = laid(values, pixels, answer.image, input, covered);
-    return [name, blended(pixels, bins, window, colours, alpha)];
+  const thumbnail = ([name, values]) => {
+    const heat = laid(values, pixels, state.answer.image, state.covered);
+    return [name, blended(pixels, heat.bins, heat.window, colours, alpha)];
   };
-  thumbnails(at("classes"), mapsOf(answer.explanation).slice(0, 12).map(drawn), (name) => {
+  thumbnails(at("classes"), mapsOf(state.answer.explanation).slice(0, 12).map(thumbnail), (name) => {
     at("class").value = name;
     at("class").onchange();
   });

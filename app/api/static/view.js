@@ -107,11 +107,12 @@ function svg(tag, attributes) {
 
 /** Show a receipt as a list of names and values. */
 export function receipt(list, facts) {
+  const text = (value) => (typeof value === "object" ? Object.values(value).join(", ") : value);
   const words = ([name, value]) => [
     element("dt", { textContent: sentence(name.replaceAll("_", " ").replace("sha256", "SHA-256")) }),
-    element("dd", { textContent: Array.isArray(value) ? value.join(", ") : value }),
+    element("dd", { textContent: text(value) }),
   ];
-  list.replaceChildren(...Object.entries(facts).flatMap(words));
+  list.replaceChildren(...Object.entries(facts).filter(([, value]) => value !== null).flatMap(words));
 }
 
 /** The heatmaps of all classes as [name, values], or an empty array if the answer has none. */
@@ -129,6 +130,14 @@ export function thumbnails(box, pictures, choose) {
       return element("button", { type: "button", onclick: () => choose(name) }, canvas, name);
     }),
   );
+}
+
+/** How much of the heat is in the organ that the model locates; empty if it locates none. */
+export function organOf({ region }) {
+  if (!region) return "";
+  if (!region.found) return `The model did not find the ${region.name}.`;
+  const heat = region.share_of_heat === null ? "No heat" : `${percent(region.share_of_heat)} of the heat`;
+  return `${heat} is in the ${region.name}, and ${percent(region.share_of_image)} of the image.`;
 }
 
 export function noveltyOf({ novelty }) {

@@ -40,13 +40,13 @@ def test_requests_are_counted_by_route_and_status(client):
         ("GET", "/models/{name}", 404),
         ("GET", "unmatched", 404),
     ):
-        labels = f'{{method="{method}",route="{route}",status="{status}"}}'
+        labels = f'{{method="{method}",protocol="lightbox",route="{route}",status="{status}"}}'
         assert samples[f"lightbox_requests_total{labels}"] == 1
     assert [value for name, value in samples.items() if name.startswith('lightbox_requests_total{method="other"')] == [
         1
     ]
     assert not [name for name in samples if "secret-path" in name or "nobody" in name or "BREW" in name]
-    assert samples['lightbox_request_seconds_count{route="/predict",status="200"}'] == 1
+    assert samples['lightbox_request_seconds_count{protocol="lightbox",route="/predict",status="200"}'] == 1
 
 
 def test_predictions_and_the_model_are_metrics(client):

@@ -23,6 +23,7 @@ FILES = [
     "colormaps.json",
 ]
 
+BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}  # what Firefox sends
 MEDIA_TYPES = {
     "html": ["text/html"],
     "css": ["text/css"],
@@ -35,7 +36,7 @@ MEDIA_TYPES = {
 
 def test_the_page_allows_nothing_from_elsewhere(client):
     """Every source of the policy is this server, nothing, or what the page itself made."""
-    answer = client.get("/")
+    answer = client.get("/", headers=BROWSER)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     policy = dict(rule.split(" ", 1) for rule in answer.headers["content-security-policy"].split("; "))
@@ -61,6 +62,17 @@ def test_every_file_is_served_and_kept(client, name):
     assert changed.content == answer.content
 
 
+@pytest.mark.parametrize(
+    "accept", [None, "*/*", "application/json", "application/json, text/html;q=0.5", "nonsense", "image/png"]
+)
+def test_the_root_says_that_the_service_is_alive_to_who_asks_for_no_html(client, accept):
+    """As KServe's V1 clients want it; httpx sends `*/*` by itself."""
+    answer = client.get("/", headers={} if accept is None else {"accept": accept})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.json() == {"status": "alive"}
+    assert answer.headers["vary"] == "Accept"
+
+
 @pytest.mark.parametrize("name", ["nope.js", "..%2Fmain.py", "..%2Froutes.py", "%2Fetc%2Fpasswd", "__init__.py", "%00"])
 def test_nothing_else_is_served(client, name):
     """No path leads out of the folders."""
@@ -69,7 +81,7 @@ def test_nothing_else_is_served(client, name):
 
 def test_the_page_refers_to_files_that_there_are(client):
     """By relative addresses, so that it works behind a prefix, too."""
-    text = client.get("/").text
+    text = client.get("/", headers=BROWSER).text
     referred = re.findall(r'(?:src|href)="([^"]+)"', text)
     assert {name.removeprefix("static/") for name in referred if name != "docs"} <= set(FILES)
 

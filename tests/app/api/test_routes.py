@@ -69,6 +69,7 @@ def test_explain_answers_all_that_predict_does_and_the_explanation(client):
     body = client.post("/explain", content=BRIGHT).json()
     explanation = body.pop("explanation")
     assert len(body.pop("receipt")["image_sha256"]) == 64
+    assert body.pop("region") is None  # this model locates no organ
     assert body | {"id": ""} == predicted | {"id": ""}
     overlay = explanation.pop("overlay")
     assert decoded(base64.b64decode(overlay.pop("data"), validate=True)).shape == (40, 60, 3)
@@ -83,8 +84,10 @@ def test_explain_answers_all_that_predict_does_and_the_explanation(client):
         "counterfactual": False,
         "layer": "blocks",
         "empty": False,
+        "box": None,
         "all_classes": None,
         "faithfulness": None,
+        "outline": None,
     }
 
 

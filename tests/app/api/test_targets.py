@@ -49,9 +49,8 @@ def test_a_trailing_slash_changes_nothing(client):
 def test_head_and_slashes_are_counted_under_their_route(client):
     """As the access log and the metrics have it."""
     client.head("/models/double/")
-    assert (
-        'lightbox_requests_total{method="HEAD",route="/models/{name}",status="200"} 1.0' in client.get("/metrics").text
-    )
+    labels = 'method="HEAD",protocol="lightbox",route="/models/{name}",status="200"'
+    assert f"lightbox_requests_total{{{labels}}} 1.0" in client.get("/metrics").text
 
 
 def test_a_target_in_absolute_form_is_its_path():

@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict
 
 from app import __version__
+from app.artifact.manifest import RegionSpec
 from app.artifact.runtimes.base import Library
 from app.explain.provenance import model_digest, receipt
 from tests.doubles import manifest
@@ -37,12 +38,23 @@ def test_the_same_request_gives_the_same_bytes():
         "classes": ["dark", "middle", "bright"],
         "target": [1.0, 0.0, 0.0],
         "layer": "blocks",
+        "box": [0.0, 0.0, 1.0, 1.0],
+        "region": None,
         "fit": "squash",
         "resize": "antialias",
         "lightbox": __version__,
         "library": "onnxruntime",
         "library_version": "1.30",
     }
+
+
+def test_what_decides_where_the_model_looked_is_recorded():
+    """The box of this image, and what the manifest says about the organ: neither is among the model's files."""
+    organ = RegionSpec(name="lungs", gated=True, min_share_of_image=0.02, min_share_of_heat={"gradcam": 0.4})
+    box, library = (0.1, 0.2, 0.9, 0.8), Library("onnxruntime", "1.30")
+    found = receipt(model(region=organ), b"image", "gradcam", (1, 0, 0), library, box)
+    assert found.box == box
+    assert asdict(found)["region"] == {"name": "lungs", "gated": True, "min_share_of_image": 0.02}
 
 
 def test_the_models_digest_is_what_sha256sum_gives_for_its_graph_and_weights():

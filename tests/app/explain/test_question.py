@@ -122,3 +122,11 @@ def test_maps_of_every_class_are_bounded():
     Question(all_classes=True).check(many[:-1])
     with pytest.raises(QuestionError, match="one 'class' at a time"):
         Question(all_classes=True).check(many)
+
+
+def test_an_outline_needs_a_model_that_locates_an_organ():
+    """Whatever else is asked."""
+    Question(outline=True).check(CLASSES, locates_organ=True)
+    Question().check(CLASSES)
+    with pytest.raises(QuestionError, match="'outline' draws the border of an organ"):
+        Question(outline=True, class_name="a").check(CLASSES)

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from app.artifact.manifest import Expectation, HeatThresholds, NoveltySpec, WarningThresholds
+from app.artifact.manifest import Expectation, HeatThresholds, NoveltySpec, RegionSpec, WarningThresholds
 from app.explain.cams import Heatmap
+from app.explain.regions import RegionShare
 from app.explain.warnings import (
     border_share,
     diffuseness,
@@ -14,6 +15,7 @@ from app.explain.warnings import (
     heatmap_warnings,
     margin,
     prediction_warnings,
+    region_warnings,
 )
 from app.imaging.picture import HeaderFacts
 from tests.doubles import manifest
@@ -63,6 +65,50 @@ def test_heat_at_the_edge_of_an_inner_crop_is_no_border_heat():
     at_the_edge = heat((0, 0, 1.0), (2, 2, 0.9))
     assert codes(heatmap=at_the_edge) == ["border_heat"]
     assert codes(heatmap=at_the_edge, model=CALM.model_copy(update={"feature_layer": layer})) == []
+
+
+ORGAN = CALM.model_copy(update={"region": RegionSpec(name="lungs", min_share_of_heat={"gradcam": 0.4})})
+
+
+@pytest.mark.parametrize(
+    ("share", "method", "expected"),
+    [
+        (0.39, "gradcam", ["heat_outside_region"]),
+        (0.4, "gradcam", []),
+        (0.1, "layercam", []),  # its heat was not measured
+        (None, "gradcam", []),  # the organ was not found, which is a warning of its own
+    ],
+)
+def test_heat_outside_the_organ_is_a_warning(share, method, expected):
+    """Below the method's own threshold; the detail names the organ and both figures."""
+    found = heatmap_warnings(ORGAN, method, CENTRE, region=RegionShare("lungs", share is not None, 0.3, share))
+    assert [warning.code for warning in found] == expected
+    assert all("39% of the heat is in the lungs" in warning.detail and "40%" in warning.detail for warning in found)
+    assert (
+        heatmap_warnings(ORGAN, method, heat(), region=RegionShare("lungs", True, 0.3, None))[0].code == "empty_heatmap"
+    )
+
+
+WHOLE_IMAGE, PART = np.array([0, 0, 1, 1], np.float32), np.array([0.2, 0.2, 0.8, 0.8], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("model", "box", "regions", "detail"),
+    [
+        (ORGAN, None, np.zeros((2, 2)), "the model did not find the lungs in the image"),
+        (ORGAN, WHOLE_IMAGE, np.zeros((2, 2)), "did not find the lungs in the image; it looked at the whole image"),
+        (CALM, WHOLE_IMAGE, None, "found no part of the image to crop to; it looked at the whole image"),
+        (ORGAN, WHOLE_IMAGE, np.ones((2, 2)), None),  # an organ that fills the image
+        (ORGAN, PART, np.ones((2, 2)), None),
+        (CALM, PART, None, None),
+        (CALM, None, None, None),
+    ],
+)
+def test_an_organ_that_was_not_found_is_a_warning(model, box, regions, detail):
+    """By its regions, or of a model that has none by its box, which then is the whole image."""
+    found = region_warnings(model, box, None if regions is None else np.float32(regions))
+    assert [warning.code for warning in found] == ([] if detail is None else ["region_not_found"])
+    assert all(warning.detail.endswith(detail) for warning in found)
 
 
 def test_diffuseness_is_entropy_over_its_maximum():

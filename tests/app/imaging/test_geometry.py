@@ -38,3 +38,24 @@ def test_padding_lies_in_whole_pixels_of_the_input():
 def test_a_part_of_a_region_is_given_in_shares():
     """Of the region's own size, from its own corner; it may reach outside."""
     assert Region(10, 20, 50, 100).part((0.25, 0.5, 0.75, 1.25)) == Region(20, 60, 40, 120)
+
+
+@pytest.mark.parametrize(
+    ("region", "meets"),
+    [
+        (Region(0, 0, 10, 10), True),
+        (Region(-5, -5, 0.1, 30), True),
+        (Region(20, 0, 30, 10), False),
+        (Region(0, -9, 20, 0), False),
+    ],
+)
+def test_a_region_may_lie_outside_the_image(region, meets):
+    """An edge alone is not inside of 20 x 10 pixels."""
+    assert region.meets(20, 10) is meets
+
+
+def test_a_region_is_a_part_of_its_image():
+    """The part gives the region back."""
+    region = Region(5, -2, 25, 8)
+    assert region.box(20, 10) == (0.25, -0.2, 1.25, 0.8)
+    assert Region(0, 0, 20, 10).part(region.box(20, 10)) == region

@@ -135,3 +135,10 @@ def test_unknown_names_are_refused_with_the_valid_ones(style):
     """At once, before anything is drawn."""
     with pytest.raises(UnknownNameError, match="valid: "):
         Style(**style)
+
+
+def test_a_map_of_what_lies_beside_the_image_heats_nothing():
+    """As where a network looks at nothing but the padding."""
+    pixels = noise(40, 60)
+    picture = np.asarray(drawn(Image.fromarray(pixels), np.ones((4, 4)), Region(60, 0, 90, 40)))
+    assert (picture == pixels[..., None]).all()

@@ -19,7 +19,7 @@ from app.serving.service import run_service
 from app.settings import Settings
 from app.telemetry.stages import Telemetry
 from tests.doubles import BrightnessRuntime, GatedRuntime
-from tests.pictures import constant, decoded, encoded
+from tests.pictures import constant, decoded, encoded, noise
 
 DEFAULT = ModelChoice()
 BRIGHT, DARK = (identify(encoded(constant(value))) for value in (255, 20))
@@ -52,6 +52,34 @@ def test_the_error_of_one_image_is_the_error_of_the_request(tmp_path):
     threading.Timer(0.2, runtime.gate.set).start()
     with pytest.raises(CorruptImageError):
         ask(lambda models: models.predict(DEFAULT, [DARK, BROKEN]), tmp_path, runtime)
+
+
+def test_the_error_names_its_image_where_there_are_several(tmp_path):
+    """By its index; a question that can't be answered is no image's fault."""
+    with pytest.raises(CorruptImageError, match=r"^image 1: the PNG"):
+        ask(lambda models: models.predict(DEFAULT, [DARK, BROKEN]), tmp_path)
+    with pytest.raises(CorruptImageError, match=r"^the PNG"):
+        ask(lambda models: models.predict(DEFAULT, [BROKEN]), tmp_path)
+    with pytest.raises(QuestionError, match=r"^unknown class"):
+        ask(lambda models: models.explain(DEFAULT, [DARK, DARK], Question(class_name="nobody")), tmp_path)
+
+
+@pytest.mark.parametrize("window_ms", [0, 2])
+def test_the_images_of_one_request_are_one_batch(tmp_path, window_ms):
+    """However long one of them takes to decode, and however short the window is."""
+    images = [DARK, identify(encoded(noise(1500, 1500))), BRIGHT]
+    settings, telemetry = Settings(model_store=tmp_path, batch_window_ms=window_ms), Telemetry()
+
+    async def body():
+        runtime = BrightnessRuntime()
+        async with run_service(settings, telemetry, runtime, lambda _: runtime, None) as service:
+            await service.models.predict(DEFAULT, images)
+            await service.models.explain(DEFAULT, images, Question())
+
+    anyio.run(body)
+    exposed = telemetry.metrics.exposition().decode()
+    assert "lightbox_batch_size_count 2.0" in exposed
+    assert "lightbox_batch_size_sum 6.0" in exposed
 
 
 def test_an_unknown_model_is_refused(tmp_path):
