@@ -57,11 +57,13 @@ def region_figures(models: Sequence[tuple[Path, Predictions]]) -> dict[str, Any]
     """
     pooled: dict[str, list[tuple[Film, RegionShare, float]]] = {}
     elsewhere: dict[str, Any] = {}
+    name = ""
     for number, (entry, predictions) in enumerate(models):
         runtime = TensorFlowRuntime(entry)
         region = runtime.manifest.region
         if region is None:
             return None
+        name = region.name
         most = -(-MAX_FILMS_A_CLASS // len(models))
         order = np.random.default_rng(0).permutation(len(predictions.films)).tolist()
         for label in predictions.classes:
@@ -71,7 +73,7 @@ def region_figures(models: Sequence[tuple[Path, Predictions]]) -> dict[str, Any]
                 pooled.setdefault(label, []).extend((film, *share) for film, share in zip(films, shares, strict=True))
         if number == 0:
             elsewhere = _found_elsewhere(runtime, region)
-    return {"name": region.name, "classes": {label: _figures(pairs) for label, pairs in pooled.items()}, **elsewhere}
+    return {"name": name, "classes": {label: _figures(pairs) for label, pairs in pooled.items()}, **elsewhere}
 
 
 def _figures(pairs: Sequence[tuple[Film, RegionShare, float]]) -> dict[str, Any]:
