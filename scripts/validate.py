@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from scripts.datasets.collection import add_data_options, column_and_value, selection_of
 from scripts.errors import ScriptError
 from scripts.training.recipe import add_recipe_options, recipe_of
 from scripts.training.validation import ValidationScheme, summary_lines, validate
@@ -15,9 +16,7 @@ from scripts.training.validation import ValidationScheme, summary_lines, validat
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status, which is 1 after an error message."""
     parser = argparse.ArgumentParser(prog="python -m scripts.validate", description=__doc__)
-    parser.add_argument(
-        "--data", type=Path, required=True, help="a folder with metadata.csv, or with one sub-folder per class"
-    )
+    add_data_options(parser)
     parser.add_argument("--classes", help="class names in order: a,b,c; default: sorted")
     parser.add_argument("--work", type=Path, default=Path(".training"), help="the folder of the feature cache")
     parser.add_argument("--out", type=Path, help="write all figures to this JSON file")
@@ -26,17 +25,28 @@ def main(arguments: list[str] | None = None) -> int:
     how.add_argument(
         "--leave-out", metavar="COLUMN", help="a column of metadata.csv whose values are left out one at a time"
     )
+    parser.add_argument(
+        "--pairs", action="store_true", help="with --leave-out: leave out two values, of which each brings one class"
+    )
     parser.add_argument("--folds", type=int, default=5, help="number of folds, at least 2")
-    parser.add_argument("--only", metavar="COLUMN=VALUE", help="use only these films, such as set=darkcovidnet")
+    parser.add_argument(
+        "--only", type=column_and_value, metavar="COLUMN=VALUE", help="use only these films, such as set=darkcovidnet"
+    )
+    parser.add_argument(
+        "--class-source",
+        type=column_and_value,
+        action="append",
+        default=[],
+        metavar="LABEL=SOURCE",
+        help="take the films of this class from this source alone; once for each class",
+    )
     add_recipe_options(parser)
     options = parser.parse_args(arguments)
-    only = tuple(options.only.split("=", 1)) if options.only else None
-    if only is not None and len(only) != 2:
-        parser.error("--only takes COLUMN=VALUE")
-    scheme = ValidationScheme(options.leave_out or options.split, options.folds, only)
     classes = options.classes.split(",") if options.classes else None
     try:
-        figures = validate(options.data, options.work, recipe_of(options), scheme, classes)
+        split = options.leave_out or options.split
+        scheme = ValidationScheme(split, options.folds, options.only, options.pairs, tuple(options.class_source))
+        figures = validate(selection_of(options), options.work, recipe_of(options), scheme, classes)
     except ScriptError as error:
         print(f"validate: {error}", file=sys.stderr)
         return 1

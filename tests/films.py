@@ -31,7 +31,7 @@ def write_table(root: Path, *, patients: int, films_each: int, masks: bool = Fal
     With `masks`, the left half of each film is bright tissue, and its mask says that it is lung.
     """
     folder = root / "table"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     rows = []
     for patient in range(patients):
         for number in range(films_each):

@@ -11,8 +11,7 @@ import numpy as np
 from scripts.comparing.agreement import HOTTEST, Agreement
 from scripts.comparing.answers import ComparedAnswers
 from scripts.datasets.films import patient_key
-from scripts.evaluation.comparison import mean_by_patient
-from scripts.evaluation.statistics import proportion
+from scripts.evaluation.statistics import mean_by_patient, proportion
 
 MEASURES = ("rank_correlation", "hottest_overlap", "shared_heat")
 

@@ -21,7 +21,7 @@ from scripts.datasets.images import network_input, read_image
 from scripts.errors import DataError
 
 # How the weight of a film in training is chosen; see `film_weights`.
-Weighting = Literal["source", "class", "none"]
+Weighting = Literal["source", "cell", "class", "none"]
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 
 
@@ -170,7 +170,8 @@ def film_weights(films: Sequence[Film], weighting: Weighting = "source") -> list
 
     With `none`, all films weigh the same. With `class`, each class has the same total weight, divided equally among
     its films. With `source`, each class has the same total weight, and within a class the total weight of a source is
-    proportional to the square root of its number of films.
+    proportional to the square root of its number of films. With `cell`, the total weight of the films of a class from
+    a source is proportional to the square root of their number, and the classes weigh what follows from that.
 
     Where a source holds only some classes, a network can tell the class by the source. Equal weights for all films
     leave that possible; equal total weights for all sources let the few films of a small source dominate. The square
@@ -178,7 +179,10 @@ def film_weights(films: Sequence[Film], weighting: Weighting = "source") -> list
     """
     if weighting == "none":
         return [1.0] * len(films)
-    cells = [(film.label, film.source if weighting == "source" else "") for film in films]
+    cells = [(film.label, "" if weighting == "class" else film.source) for film in films]
     sizes = {cell: cells.count(cell) for cell in set(cells)}
+    if weighting == "cell":
+        total = sum(size**0.5 for size in sizes.values())
+        return [len(films) / (total * sizes[cell] ** 0.5) for cell in cells]
     roots = {label: sum(size**0.5 for (other, _), size in sizes.items() if other == label) for label, _ in sizes}
     return [len(films) / (len(roots) * roots[cell[0]] * sizes[cell] ** 0.5) for cell in cells]

@@ -40,6 +40,20 @@ def select_films(films: Sequence[Film], column: str, value: str) -> list[int]:
     return [i for i, found in enumerate(values) if found == value]
 
 
+def select_sources(films: Sequence[Film], sources: Sequence[tuple[str, str]]) -> list[int]:
+    """Return the indices of the films whose label and source are a pair of `sources`.
+
+    This composes a data set as much published work does: each class from an archive of its own.
+
+    Raises:
+        DataError: no film has one of the pairs.
+    """
+    pairs = [(film.label, film.source) for film in films]
+    if absent := [pair for pair in sources if pair not in pairs]:
+        raise DataError(f"no film of source {absent[0][1]!r} has the label {absent[0][0]!r}")
+    return [i for i, pair in enumerate(pairs) if pair in set(sources)]
+
+
 def k_fold(
     films: Sequence[Film], chosen: Sequence[int], count: int, seed: int, *, by_patient: bool
 ) -> list[TrainTestSplit]:
@@ -92,4 +106,31 @@ def _column(films: Sequence[Film], column: str) -> list[str]:
     if not any(column in film.columns for film in films):
         known = sorted({name for film in films for name in film.columns})
         raise DataError(f"the data has no column {column!r}; it has {', '.join(known) or 'no table'}")
-    return [film.columns[column] for film in films]
+    return [film.columns.get(column, "") for film in films]
+
+
+def leave_two_groups_out(
+    films: Sequence[Film], chosen: Sequence[int], column: str, first: str, least: int = 30
+) -> list[TrainTestSplit]:
+    """Split the films once for each pair of values of `column`: test on the films of label `first` in one of them
+    against those of the other labels in the other, and train on the films that have neither value.
+
+    Where most sources hold one label only, this is how a model is judged on sources that it never saw. Both parts of a
+    test have at least `least` films.
+
+    Raises:
+        DataError: no film has the column, or there is no such pair.
+    """
+    values = _column(films, column)
+    parts: dict[bool, dict[str, list[int]]] = {True: {}, False: {}}
+    for i in chosen:
+        parts[films[i].label == first].setdefault(values[i], []).append(i)
+    splits = []
+    for one, others in sorted(parts[False].items()):
+        for other, firsts in sorted(parts[True].items()):
+            rest = [i for i in chosen if values[i] not in (one, other)]
+            if one != other and min(len(others), len(firsts)) >= least and len({films[i].label for i in rest}) > 1:
+                splits.append(TrainTestSplit.by_patient(f"{one} against {other}", films, rest, sorted(others + firsts)))
+    if not splits:
+        raise DataError(f"no two values of {column} have {least} films each, of {first} and of other labels")
+    return splits

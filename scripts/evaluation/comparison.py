@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
 from app.artifact.runtimes.base import Runtime
 from app.explain.cams import METHODS, normalise
 from app.explain.faithfulness import Faithfulness, Figures, judge, plan
+from app.explain.regions import covered_box
+from app.imaging.geometry import Box
 from scripts.datasets.films import Film, patient_key, read_pixels
 from scripts.evaluation.robustness import heat_inside, lung_mask
-from scripts.evaluation.statistics import mean_of
+from scripts.evaluation.statistics import mean_by_patient, rank_correlation
 
 STEPS = 4
 RANDOM_MAPS = 1  # for each film, because their scores average out over many films
@@ -72,7 +73,7 @@ def compare_methods(runtime: Runtime, films: Sequence[Film]) -> dict[str, Any]:
         "methods": {name: _method_figures([result[name] for result in results], patients) for name in METHODS},
         "agreement": {
             f"{one}, {other}": mean_by_patient(
-                [_rank_correlation(result[one].raw, result[other].raw) for result in results], patients
+                [rank_correlation(result[one].raw, result[other].raw) for result in results], patients
             )
             for one, other in itertools.combinations(METHODS, 2)
         },
@@ -89,6 +90,7 @@ def _measure_film(runtime: Runtime, film: Film, pixels: UInt8Array, *, faithfuln
     """Measure each method on one film; the result is keyed by method."""
     evidence = runtime.evidence(pixels[None], np.zeros((1, 1, len(runtime.manifest.classes)), np.float32))
     predicted = int(evidence.probabilities[0].argmax())
+    box = covered_box(runtime.manifest.feature_layer, None if evidence.box is None else evidence.box[0])
     results: dict[str, MethodResult] = {}
     for name, method in METHODS.items():
         start = time.perf_counter()
@@ -100,10 +102,10 @@ def _measure_film(runtime: Runtime, film: Film, pixels: UInt8Array, *, faithfuln
             continue
         heatmap = normalise(raw)
         measure = faithfulness and not heatmap.empty
-        figures = _measure_faithfulness(runtime, pixels, heatmap.values, predicted) if measure else None
+        figures = _measure_faithfulness(runtime, pixels, heatmap.values, predicted, box) if measure else None
         results[name] = MethodResult(
             raw=raw,
-            inside=None if heatmap.empty else _heat_inside_lungs(runtime, film, heatmap.values),
+            inside=None if heatmap.empty else _heat_inside_lungs(runtime, film, heatmap.values, box),
             heatmap=figures.heatmap if figures else None,
             random=figures.random if figures else None,
             seconds=seconds,
@@ -111,8 +113,9 @@ def _measure_film(runtime: Runtime, film: Film, pixels: UInt8Array, *, faithfuln
     return results
 
 
-def _measure_faithfulness(runtime: Runtime, pixels: UInt8Array, values: Float32Array, predicted: int) -> Faithfulness:
-    box = runtime.manifest.feature_layer.box
+def _measure_faithfulness(
+    runtime: Runtime, pixels: UInt8Array, values: Float32Array, predicted: int, box: Box
+) -> Faithfulness:
     perturbations = plan(pixels, values, steps=STEPS, random_maps=RANDOM_MAPS, box=box)
     images = list(perturbations.images())
     batches = [np.stack(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
@@ -120,31 +123,11 @@ def _measure_faithfulness(runtime: Runtime, pixels: UInt8Array, values: Float32A
     return judge(perturbations, scores)
 
 
-def _heat_inside_lungs(runtime: Runtime, film: Film, values: Float32Array) -> float | None:
+def _heat_inside_lungs(runtime: Runtime, film: Film, values: Float32Array, box: Box) -> float | None:
     """Return the share of the heat that lies inside the lungs, or None if the film has no mask."""
     if film.mask is None:
         return None
-    return heat_inside(values, lung_mask(film, runtime.manifest.input), runtime.manifest.feature_layer.box)
-
-
-def _rank_correlation(one: Float32Array, other: Float32Array) -> float | None:
-    """Return Spearman's rank correlation of two maps, or None if one of them is constant."""
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return None
-    return float(spearmanr(one.ravel(), other.ravel()).statistic)
-
-
-def mean_by_patient(values: Sequence[float | None], patients: Sequence[str]) -> dict[str, Any]:
-    """Average `values` by patient, and these averages over the patients, with an interval.
-
-    Values that are None are ignored; `patients` in the result is the number of patients that remain.
-    """
-    known: dict[str, list[float]] = {}
-    for value, patient in zip(values, patients, strict=True):
-        if value is not None:
-            known.setdefault(patient, []).append(value)
-    figure = mean_of([float(np.mean(of_patient)) for of_patient in known.values()])
-    return {"patients" if key == "films" else key: value for key, value in figure.items()}
+    return heat_inside(values, lung_mask(film, runtime.manifest.input), box)
 
 
 def _method_figures(results: Sequence[MethodResult], patients: Sequence[str]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def _one_against_rest(predictions: Predictions, index: int) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "sensitivity": proportion(int((called & positive).sum()), int(positive.sum())),
         "specificity": proportion(int((~called & ~positive).sum()), int((~positive).sum())),
-        "auc": _auc_by_patient(predictions, scores, positive, ~positive),
+        "auc": area_by_patient(predictions, scores, positive, ~positive),
     }
     if positive.any() and not positive.all():
         false_rate, true_rate, _ = roc_curve(positive, scores)
@@ -65,14 +65,14 @@ def _by_source(predictions: Predictions) -> dict[str, Any]:
         inside = np.array([film.source == source for film in predictions.films])
         counts = {name: int((inside & (labels == i)).sum()) for i, name in enumerate(predictions.classes)}
         areas = {
-            f"{name} against {first}": _auc_by_patient(
+            f"{name} against {first}": area_by_patient(
                 predictions, probabilities[:, i], inside & (labels == i), inside & (labels == 0)
             )
             for i, name in enumerate(predictions.classes)
             if i and counts[name] and counts[first]
         }
         if len(areas) > 1:
-            areas[f"any other against {first}"] = _auc_by_patient(
+            areas[f"any other against {first}"] = area_by_patient(
                 predictions, -probabilities[:, 0], inside & (labels > 0), inside & (labels == 0)
             )
         figures[source or "unknown"] = {
@@ -83,7 +83,7 @@ def _by_source(predictions: Predictions) -> dict[str, Any]:
     return figures
 
 
-def _auc_by_patient(
+def area_by_patient(
     predictions: Predictions, scores: np.ndarray, positive: np.ndarray, negative: np.ndarray
 ) -> dict[str, Any]:
     """Compute the AUC of `scores` `[N]` for two groups of films, each given by a mask `[N]`."""

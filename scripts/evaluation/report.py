@@ -18,6 +18,7 @@ from app.artifact.manifest import Manifest
 from app.artifact.runtimes.base import Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.explain.cams import gradcam, normalise
+from app.explain.regions import covered_box
 from app.imaging.geometry import seen_region
 from app.imaging.overlay import Style, draw_overlay
 from scripts.datasets.films import Film
@@ -41,7 +42,9 @@ def write_report(
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    charts = {"roc": _roc(figures), "reliability": _reliability(figures), "randomised": _randomised(figures)}
+    charts = {"roc": _roc(figures), "reliability": _reliability(figures)}
+    if "controls" in figures:
+        charts["randomised"] = _randomised(figures)
     page = _templates.get_template("report.html").render(manifest=manifest, figures=figures, charts=charts)
     (out / "report.html").write_text(page, encoding="utf-8")
     _write_gallery(out / "films", manifest, misclassified)
@@ -112,7 +115,8 @@ def _entry(runtime: Runtime, film: Film) -> dict[str, Any]:
     truth = np.eye(len(classes), dtype=np.float32)[classes.index(film.label)]
     evidence = runtime.evidence(pixels[None], np.stack([np.zeros_like(truth), truth])[None])
     region = seen_region(picture.width, picture.height, spec.width, spec.height, spec.fit)
-    region = region.part(runtime.manifest.feature_layer.box)
+    box = None if evidence.box is None else evidence.box[0]
+    region = region.part(covered_box(runtime.manifest.feature_layer, box))
     pictures = []
     for row, alpha in ((0, 0.0), (0, 0.4), (1, 0.4)):
         heatmap = normalise(gradcam(evidence.features[0], evidence.gradients[0, row]))

@@ -25,6 +25,7 @@ from app.artifact.manifest import InputSpec
 from app.artifact.runtimes.base import Runtime
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
 from app.explain.cams import gradcam, normalise
+from app.explain.regions import covered_box
 from app.imaging.geometry import Box, Fit, Region
 from app.imaging.grid import overlaps
 from app.imaging.picture import Picture
@@ -131,12 +132,13 @@ def only_rim(runtime: Runtime, pixels: UInt8Array, *, corners: bool) -> np.ndarr
 
 def lung_attention(runtime: Runtime, films: Sequence[Film]) -> list[Attention]:
     """Measure the heat inside the lungs on films with masks, for the predicted class; omit films without heat."""
-    spec, box = runtime.manifest.input, runtime.manifest.feature_layer.box
+    spec, layer = runtime.manifest.input, runtime.manifest.feature_layer
     predicted = np.zeros((1, 1, len(runtime.manifest.classes)), np.float32)
     found = []
     for film in tqdm(films, desc="lung attention", unit="film"):
         evidence = runtime.evidence(network_input(read_image(film.path), spec)[None], predicted)
         heatmap = normalise(gradcam(evidence.features[0], evidence.gradients[0, 0]))
+        box = covered_box(layer, None if evidence.box is None else evidence.box[0])
         mask = lung_mask(film, spec)
         if not heatmap.empty:
             found.append(Attention(film, heat_inside(heatmap.values, mask, box), float(mask.mean())))
@@ -225,7 +227,8 @@ def robustness_figures(models: Sequence[tuple[Path, Predictions]]) -> dict[str, 
         pixels = read_pixels(films, runtime.manifest.input)
         for name, corners in (("border", False), ("corners", True)):
             rims[name].append(only_rim(runtime, pixels, corners=corners) == labels)
-        masked = [i for i, film in enumerate(predictions.films) if film.mask is not None]
+        order = np.random.default_rng(0).permutation(len(predictions.films)).tolist()
+        masked = sorted([i for i in order if predictions.films[i].mask is not None][:MAX_FILMS])
         if masked:
             masked_films = [predictions.films[i] for i in masked]
             whole.append(predictions.correct[masked])

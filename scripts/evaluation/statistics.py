@@ -30,6 +30,19 @@ def mean_of(values: Sequence[float] | np.ndarray, *, rounds: int = 2000) -> dict
     return {"value": float(array.mean()), "low": float(low), "high": float(high), "films": len(array)}
 
 
+def mean_by_patient(values: Sequence[float | None], patients: Sequence[str]) -> dict[str, Any]:
+    """Average `values` by patient, and these averages over the patients, with an interval.
+
+    Values that are None are ignored; `patients` in the result is the number of patients that remain.
+    """
+    known: dict[str, list[float]] = {}
+    for value, patient in zip(values, patients, strict=True):
+        if value is not None:
+            known.setdefault(patient, []).append(value)
+    figure = mean_of([float(np.mean(of_patient)) for of_patient in known.values()])
+    return {"patients" if key == "films" else key: value for key, value in figure.items()}
+
+
 def auc(
     positive: np.ndarray,
     negative: np.ndarray,

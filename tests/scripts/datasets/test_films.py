@@ -94,6 +94,19 @@ def test_balancing_gives_every_class_its_share_and_every_source_the_root_of_its(
         assert weights[here].sum() / weights[there].sum() == pytest.approx((here.sum() / there.sum()) ** 0.5)
 
 
+def test_cells_weigh_the_root_of_their_films(tmp_path):
+    """A class of two sources then weighs more than it would alone; the mean is 1."""
+    films = read_films(write_table(tmp_path, patients=9, films_each=2))
+    weights = np.array(film_weights(films, "cell"))
+    assert weights.mean() == pytest.approx(1)
+    cells = {(film.label, film.source) for film in films}
+    totals = {
+        cell: (sum(at := [(film.label, film.source) == cell for film in films]), weights[at].sum()) for cell in cells
+    }
+    ratios = [total / count**0.5 for count, total in totals.values()]
+    assert ratios == pytest.approx([ratios[0]] * 4)
+
+
 def test_pixels_are_those_that_the_service_would_see(tmp_path):
     """One array for all films."""
     films = read_films(write_folder(tmp_path, each=2))

@@ -6,7 +6,8 @@ import pytest
 from app.explain.cams import METHODS
 from scripts.datasets.films import Film, read_films
 from scripts.evaluation import comparison
-from scripts.evaluation.comparison import compare_methods, mean_by_patient, sample_films
+from scripts.evaluation.comparison import compare_methods, sample_films
+from scripts.evaluation.statistics import mean_by_patient
 from tests import models
 from tests.films import write_table
 

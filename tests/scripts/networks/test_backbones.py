@@ -1,14 +1,17 @@
 """Backbones with their weights, against what PyTorch makes of them."""
 
+import dataclasses
 from importlib.metadata import files
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
 
 from scripts.datasets.films import Film
-from scripts.networks.backbones import BACKBONES, weights_provenance
+from scripts.errors import WeightsError
+from scripts.networks.backbones import BACKBONES, build_network, copy_xception, weights_provenance
 from scripts.networks.efficientnet import efficientnet_lite0, load_weights
 from scripts.networks.pytorch_file import read_state
 from scripts.training.fitting import network_for
@@ -65,3 +68,27 @@ def test_the_hed_weights_fill_every_convolution():
     assert all(np.abs(layer.get_weights()[1]).max() > 0 for layer in convolutions)
     assert hed.output_shape == (None, 14, 14, 512)
     assert tf.reduce_max(hed(np.random.default_rng(0).uniform(0, 255, (1, 224, 224, 3)).astype(np.float32))) > 0
+
+
+@pytest.mark.usefixtures("tiny_backbones")
+def test_the_head_gathers_what_lies_beyond_the_features():
+    """Mean and deviation of the features and of the layer after them, which is not trained; one gradient has both."""
+    backbone = dataclasses.replace(BACKBONES["tiny"], frozen_until="low", features="low")
+    network = build_network(backbone, "none", 2, gated=False, dropout=0.0, seed=0, head="moments")
+    assert network.feature_layer == "low"
+    assert network.is_fixed
+    assert network.head.get_layer("pool").output.shape[1:] == (2 * 4 + 2 * 6,)
+    cells = np.random.default_rng(0).random((1, *network.tail.output_shape[1:])).astype(np.float32)
+    pooled = keras.Model(network.head.input, network.head.get_layer("pool").output)
+    beyond = np.asarray(network.head.get_layer("high")(cells))[0]
+    expected = [cells[0].mean((0, 1)), cells[0].std((0, 1)), beyond.mean((0, 1)), beyond.std((0, 1))]
+    np.testing.assert_allclose(pooled(cells)[0], np.concatenate(expected), atol=2e-3)
+
+
+def test_xception_is_read_from_the_keras_file_of_the_package(tmp_path):
+    """A file of any other network is refused."""
+    path = tmp_path / "other.keras"
+    image = keras.Input((8, 8, 3))
+    keras.Model(image, keras.layers.Conv2D(1, 3)(image)).save(path)
+    with pytest.raises(WeightsError, match="does not hold a frozen Xception"):
+        copy_xception(keras.Sequential(), path)

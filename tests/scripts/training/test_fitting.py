@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from app.artifact.manifest import InputSpec
 from scripts.datasets.films import read_films
 from scripts.training.features import FeatureCache, cache_features
 from scripts.training.fitting import Fitter, fit_lungs, network_for, variants_of
@@ -40,9 +39,8 @@ def fitter_of(data, work, recipe):
     """A fitter for the films of `data`, and their labels."""
     films = read_films(data)
     network = network_for(films, 2, recipe)
-    spec = InputSpec(height=32, width=32, channels=3, fit="crop")
     work.mkdir()
-    cache = cache_features(network.frozen, films, spec, variants_of(recipe), work)
+    cache = cache_features(network, films, variants_of(recipe), work)
     labels = np.array([film.label == "dark" for film in films], int)
     return Fitter(network, cache, films, labels, recipe), labels
 

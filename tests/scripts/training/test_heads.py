@@ -26,7 +26,16 @@ def rings():
 
 def head_of(classes, centres):
     backbone = Backbone(tiny.build, 32, "high")
-    return build_network(backbone, "none", classes, gated=False, dropout=0.0, seed=0, centres=centres).head
+    return build_network(
+        backbone,
+        "none",
+        classes,
+        gated=False,
+        dropout=0.0,
+        seed=0,
+        head="kernel" if centres else "logistic",
+        centres=centres,
+    ).head
 
 
 def films_of(labels):
