@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 import httpx
 import psutil
-import pyarrow.parquet as pq
 import pytest
 
 from tests import models
@@ -18,6 +17,8 @@ from tests.cluster.clusters import NEEDS_RAY
 from tests.dicoms import dicom
 from tests.pictures import encoded, noise
 from tests.servers import free_port, until
+
+pq = pytest.importorskip("pyarrow.parquet", reason="needs Ray: make cluster")
 
 pytestmark = [NEEDS_RAY, pytest.mark.cluster]
 
