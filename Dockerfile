@@ -66,5 +66,19 @@ COPY --from=gpu-packages /opt/venv /opt/venv
 COPY --from=files /srv/lightbox/model_store model_store
 COPY --from=files /srv/lightbox/app app
 
+# The service on Ray (docs/cluster.md): docker build --target ray -t lightbox:ray . Ray writes below HOME and /tmp.
+FROM packages AS ray-packages
+COPY requirements.lock requirements-ray.lock ./
+RUN python -m pip --python /opt/venv/bin/python install --no-compile --no-deps --require-hashes -r requirements.lock -r requirements-ray.lock \
+    && python -m pip --python /opt/venv/bin/python check \
+    && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
+
+FROM server AS ray
+ENV TF_CPP_MIN_LOG_LEVEL=2 HOME=/tmp RAY_USAGE_STATS_ENABLED=0
+COPY --from=ray-packages /opt/venv /opt/venv
+COPY --from=files /srv/lightbox/model_store model_store
+COPY --from=files /srv/lightbox/app app
+CMD ["python", "-m", "app.cluster"]
+
 # The CPU image is the default target.
 FROM cpu

@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-deps --
 INSTALLED := $(BIN)/python -m pip check --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: serve test check format lint types walls film up lock wheels keras2 protocols clean
+.PHONY: serve test check format lint types walls film up lock wheels keras2 protocols cluster clean
 
 serve: $(VENV)/serve.stamp  ## serve the shipped model on :8000
 	$(BIN)/python -m app
@@ -60,6 +60,8 @@ lock: $(VENV)/dev.stamp  ## resolve the locks anew
 	$(COMPILE) --upgrade -o requirements.lock
 	$(LAYER) --extra gpu -o requirements-gpu.lock
 	$(LAYER) --extra dev -o requirements-dev.lock
+	$(LAYER) -c requirements-dev.lock --extra ray -o requirements-ray.lock
+	$(LAYER) -c requirements-dev.lock -c requirements-ray.lock --override tests/cluster.overrides --extra cluster -o tests/cluster.lock
 	$(COMPILE:pyproject.toml=tests/protocols.in) --upgrade -o tests/protocols.lock
 	$(MAKE) wheels
 
@@ -100,6 +102,16 @@ $(VENV)/keras2.stamp: tests/keras2.lock $(VENV)/dev.stamp
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])' > \
 		"$$($(VENV)/keras2/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/lightbox.pth"
 	$(VENV)/keras2/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r tests/keras2.lock
+	@touch $@
+
+# An environment apart as well: Ray is no small guest, and the service must run without it.
+cluster: $(VENV)/cluster.stamp  ## the tests of the service and the offline side on Ray, and of deploy/kubernetes
+	$(VENV)/cluster/bin/python -m pytest tests/cluster
+
+$(VENV)/cluster.stamp: requirements-ray.lock tests/cluster.lock $(VENV)/dev.stamp
+	$(PYTHON) -m venv $(VENV)/cluster
+	$(VENV)/cluster/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes \
+		-r requirements.lock -r requirements-dev.lock -r requirements-ray.lock -r tests/cluster.lock
 	@touch $@
 
 # Another environment apart: what these clients require need not fit what the service requires.

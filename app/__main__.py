@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from types import FrameType
@@ -13,7 +12,8 @@ from pydantic import ValidationError
 from app.api.server import HttpProtocol, Server
 from app.errors import ArtifactError, SetupError
 from app.main import create_app
-from app.settings import Settings, variable_of
+from app.serving.environment import prepare_tensorflow
+from app.settings import Settings, faults_of
 from app.telemetry.cores import available_cores
 from app.telemetry.logs import configure
 
@@ -26,26 +26,10 @@ def main() -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        faults = "; ".join(f"{variable_of(e['loc'])}: {e['msg']}" for e in error.errors())
-        return _failed(f"invalid settings: {faults}")
+        return _failed(f"invalid settings: {faults_of(error)}")
     configure(settings.log_level, settings.log_format)
-    _prepare_tensorflow(settings)
+    prepare_tensorflow(settings, available_cores())
     return serve(settings)
-
-
-def _prepare_tensorflow(settings: Settings) -> None:
-    """Set the environment variables that TensorFlow reads on import, unless they are set already."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hide informational messages
-    # Without this, loading a SavedModel imports all of Keras, which artefacts never use: three seconds and 120 MB.
-    # The legacy Keras that the variable selects isn't installed, and TensorFlow ignores that.
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-    for name, setting, default in (
-        ("TF_NUM_INTRAOP_THREADS", settings.intra_op_threads, available_cores()),
-        ("TF_NUM_INTEROP_THREADS", settings.inter_op_threads, 1),
-    ):
-        if setting is not None:
-            os.environ[name] = str(setting)
-        os.environ.setdefault(name, str(default))
 
 
 def serve(settings: Settings) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
@@ -22,7 +22,7 @@ from app.api.routes import EXPOSED_HEADERS, open_router, router
 from app.artifact.runtimes.base import Runtime
 from app.errors import ArtifactError
 from app.serving.self_test import load_runtime
-from app.serving.service import run_service
+from app.serving.service import Service, run_service
 from app.settings import Settings, renamed_variables
 from app.telemetry.metrics import Metrics
 from app.telemetry.stages import Telemetry
@@ -38,6 +38,8 @@ def create_app(
     runtime: Runtime | None = None,
     *,
     on_refusal: Callable[[ArtifactError], None] | None = None,
+    metrics: Metrics | None = None,
+    run: Callable[[Telemetry], AbstractAsyncContextManager[Service]] | None = None,
 ) -> FastAPI:
     """Create the ASGI application. It loads the default model on startup.
 
@@ -47,6 +49,8 @@ def create_app(
         on_refusal: called with the error if the model is refused. With it, startup does not wait for the model:
             `/readyz` returns 503 until the model is loaded in the background. Without it, startup waits for the model
             and raises the error.
+        metrics: the metrics to count with; by default new ones.
+        run: runs the service that the routes ask; by default, one that runs the models in this process.
 
     Raises:
         SetupError: if a setting needs a package that is not installed.
@@ -54,12 +58,13 @@ def create_app(
     settings = settings or Settings()
     for old, new in renamed_variables():
         log.warning("%s has been renamed; set %s instead", old, new)
-    telemetry = Telemetry(Metrics(), tracer_from_environment())
+    telemetry = Telemetry(metrics or Metrics(), tracer_from_environment())
+    running = run or (lambda telemetry: run_service(settings, telemetry, runtime, load_runtime, on_refusal))
     serving_grpc = grpc_from_settings(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with run_service(settings, telemetry, runtime, load_runtime, on_refusal) as service:
+        async with running(telemetry) as service:
             app.state.service = service
             async with serving_grpc(service):
                 yield

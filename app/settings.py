@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _PREFIX = "LIGHTBOX_"
@@ -24,6 +24,11 @@ def variable_of(location: Sequence[str | int]) -> str:
     """Return the environment variable that a location in a `ValidationError` stands for."""
     name = "_".join(map(str, location)).upper()
     return name if name.startswith(_PREFIX) else f"{_PREFIX}{name}"
+
+
+def faults_of(error: ValidationError) -> str:
+    """Describe the faults of settings in one line, each with its environment variable."""
+    return "; ".join(f"{variable_of(fault['loc'])}: {fault['msg']}" for fault in error.errors())
 
 
 class Settings(BaseSettings):

@@ -12,6 +12,7 @@ import httpx
 
 from app.errors import ArtifactError
 from app.settings import Settings
+from scripts.benchmarks.cluster import run_cluster_benchmark
 from scripts.benchmarks.figures import HEADER
 from scripts.benchmarks.measurements import Effort, run_benchmark
 from scripts.errors import ScriptError
@@ -30,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--folder-films", type=int, default=200, help="number of images in the folder for scripts.explain"
     )
     parser.add_argument("--films", type=Path, help="data folder with images to send; default: generated images")
+    parser.add_argument(
+        "--cluster", action="store_true", help="instead, compare the service on Ray with one process (docs/cluster.md)"
+    )
     parser.add_argument("--out", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args(arguments)
     settings = Settings()
@@ -37,7 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
     figures = []
     print(HEADER)
     try:
-        for figure in run_benchmark(settings, effort, options.films, options.url):
+        measured = (
+            run_cluster_benchmark(settings, effort, options.films)
+            if options.cluster
+            else run_benchmark(settings, effort, options.films, options.url)
+        )
+        for figure in measured:
             figures.append(figure)
             print(figure.row(), flush=True)
     except (ScriptError, ArtifactError, httpx.HTTPError) as error:

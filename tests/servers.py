@@ -83,10 +83,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def starting(entry: Path, open_files: int | None = None, **settings: str) -> Iterator[Server]:
+def starting(entry: Path, open_files: int | None = None, *, module: str = "app", **settings: str) -> Iterator[Server]:
     """A process that starts to serve the model of `entry`; it is killed when the block ends.
 
-    `open_files` limits how many files, sockets among them, it may have open.
+    `open_files` limits how many files, sockets among them, it may have open. `module` is what Python runs.
     """
     port = free_port()
     environment = os.environ | {
@@ -95,7 +95,7 @@ def starting(entry: Path, open_files: int | None = None, **settings: str) -> Ite
         "LIGHTBOX_PORT": str(port),
         **settings,
     }
-    command = [sys.executable, "-m", "app"]
+    command = [sys.executable, "-m", module]
     if open_files is not None:
         command = ["/bin/sh", "-c", 'ulimit -n "$0" && exec "$@"', str(open_files), *command]
     with tempfile.TemporaryDirectory() as name:

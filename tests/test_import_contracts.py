@@ -19,6 +19,7 @@ VIOLATIONS = {
         "app/explain/cams.py",
         "import tensorflow",
     ),
+    "Ray appears only in the cluster": ("app/serving/workers.py", "import ray"),
     "gRPC appears only in its own package, which nothing else needs": ("app/api/protocols/inference.py", "import grpc"),
 }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from app.errors import DeadlineExceededError, QueueFullError
+from app.errors import DeadlineExceededError, ModelNotLoadedError, QueueFullError
 from app.telemetry.metrics import Metrics
 
 # A request whose body has stalled for this long can lose its slot to a new request.
@@ -53,15 +53,28 @@ class Admission:
         self._metrics = metrics
         self._clock = clock
         self._slots: set[Slot] = set()
+        self._closed = False
+
+    @property
+    def in_flight(self) -> int:
+        """The number of requests that hold a slot."""
+        return len(self._slots)
+
+    def close(self) -> None:
+        """Admit no further request; those that hold a slot go on."""
+        self._closed = True
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[Slot]:
         """Hold a slot during the block.
 
         Raises:
+            ModelNotLoadedError: if it is closed.
             QueueFullError: if all slots are taken, or if the request was evicted because its body stalled.
             DeadlineExceededError: if the block takes longer than `timeout_s`.
         """
+        if self._closed:
+            raise ModelNotLoadedError("the service is stopping; try again later")
         if len(self._slots) >= self._limit and not self._evict_stalled():
             self._metrics.rejections.labels("queue_full").inc()
             raise QueueFullError(f"the service is handling {self._limit} requests, which is its limit; try again later")

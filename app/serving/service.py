@@ -39,6 +39,7 @@ async def run_service(
     runtime: Runtime | None,
     load: Callable[[Path], Runtime],
     on_refusal: Callable[[ArtifactError], None] | None,
+    cores: int | None = None,
 ) -> AsyncIterator[Service]:
     """Run the service during the block.
 
@@ -48,11 +49,12 @@ async def run_service(
         runtime: a loaded model to serve as the default model; None to load it from the store.
         load: returns the runtime of a version folder, or raises `ArtifactError`.
         on_refusal: called if the default model is refused. With it, the block starts before the model is loaded.
+        cores: the number of cores for images and responses; by default, all that this process may use.
 
     Raises:
         ArtifactError: if the default model is refused and `on_refusal` is None.
     """
-    with Workers(available_cores()) as workers:
+    with Workers(cores or available_cores()) as workers:
 
         def analyzer(loaded: Runtime) -> Analyzer:
             return Analyzer(loaded, workers, telemetry, _limits(settings))

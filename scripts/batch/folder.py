@@ -51,12 +51,16 @@ class FolderJob:
     @property
     def question_text(self) -> str:
         """The question and the style as text; images are explained again if it changes."""
-        question, style = self.question, self.style
-        return (
-            f"class={question.class_name or ''} against={question.against or ''} method={question.method} "
-            f"format={style.format} alpha={style.alpha:g} colormap={style.colormap} side={self.side}"
-            f"{' outline=true' if question.outline else ''}"
-        )
+        return question_text(self.question, self.style, self.side)
+
+
+def question_text(question: Question, style: Style, side: int) -> str:
+    """Describe what is asked of each image: the question, the style of its overlay, and the longest side of that."""
+    return (
+        f"class={question.class_name or ''} against={question.against or ''} method={question.method} "
+        f"format={style.format} alpha={style.alpha:g} colormap={style.colormap} side={side}"
+        f"{' outline=true' if question.outline else ''}"
+    )
 
 
 def image_files(folder: Path, out: Path) -> list[Path]:
@@ -120,7 +124,7 @@ async def _explain_one(job: FolderJob, analyzer: Analyzer, path: Path, results: 
     except (InputError, OSError) as error:
         results.add(row | {"error": str(error)})
     else:
-        results.add(row | _answer_columns(explanation) | {"overlay": overlay.as_posix()})
+        results.add(row | answer_columns(explanation) | {"overlay": overlay.as_posix()})
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -128,7 +132,7 @@ def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _answer_columns(explanation: Explanation) -> dict[str, str]:
+def answer_columns(explanation: Explanation) -> dict[str, str]:
     """Return the columns of the results table that the explanation fills."""
     prediction = explanation.prediction
     original, novelty = prediction.original, prediction.novelty

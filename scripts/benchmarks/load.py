@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
@@ -44,10 +44,13 @@ class Server:
 
 
 @contextmanager
-def served(settings: Settings) -> Iterator[Server]:
+def served(
+    settings: Settings, *, module: str = "app", limit_s: float = 120, variables: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """Run a server process on a free port until the block ends.
 
-    It serves the model of `settings`, and reads all other settings from the environment.
+    It serves the model of `settings`, and reads all other settings from the environment and `variables`. `module` is
+    what Python runs, and has `limit_s` seconds to become ready.
 
     Raises:
         ScriptError: the server does not become ready.
@@ -61,11 +64,13 @@ def served(settings: Settings) -> Iterator[Server]:
         "LIGHTBOX_MODEL_STORE": str(settings.model_store),
         "LIGHTBOX_MODEL": settings.model,
         "LIGHTBOX_LOG_LEVEL": "warning",
+        **(variables or {}),
     }
     url, start = f"http://127.0.0.1:{port}", time.perf_counter()
-    with subprocess.Popen([sys.executable, "-m", "app"], env=environment, stdout=subprocess.DEVNULL) as process:
+    command = [sys.executable, "-m", module]  # a module of ours
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:  # noqa: S603
         try:
-            wait_until_ready(url, process)
+            wait_until_ready(url, process, limit_s)
             yield Server(url, psutil.Process(process.pid), time.perf_counter() - start)
         finally:
             process.terminate()

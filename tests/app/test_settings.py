@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from app.cluster.settings import ClusterSettings
 from app.main import create_app
 from app.settings import Settings, renamed_variables
 
@@ -58,5 +59,6 @@ def shown(default):
 def test_the_documentation_lists_every_setting_with_its_default():
     """Each once, and no others."""
     rows = ROW.findall((ROOT / "docs" / "settings.md").read_text(encoding="utf-8"))
-    fields = {f"LIGHTBOX_{name.upper()}": shown(field.default) for name, field in Settings.model_fields.items()}
+    known = {**Settings.model_fields, **ClusterSettings.model_fields}
+    fields = {f"LIGHTBOX_{name.upper()}": shown(field.default) for name, field in known.items()}
     assert sorted(rows) == sorted(fields.items())
