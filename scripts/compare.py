@@ -16,7 +16,7 @@ from app.errors import ArtifactError
 from scripts.comparing.pipeline import compare_versions
 from scripts.comparing.requirements import read_requirements
 from scripts.comparing.versions import find_version
-from scripts.datasets.films import Film, read_films
+from scripts.datasets.collection import add_data_options, read_collection, selection_of
 from scripts.errors import ScriptError
 from scripts.evaluation.rendering import area, interval
 
@@ -28,13 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("first", help="the version in use: NAME/VERSION, NAME or a folder")
     parser.add_argument("second", help="the version that may replace it")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        action="append",
-        required=True,
-        help="a folder with metadata.csv, or with one sub-folder per class; may be repeated",
-    )
+    add_data_options(parser)
     parser.add_argument("--store", type=Path, default=Path("model_store"))
     parser.add_argument("--require", type=Path, metavar="FILE", help="thresholds that must be met, as TOML or JSON")
     parser.add_argument("--out", type=Path, default=Path("comparison"), help="the folder of the results")
@@ -46,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         entries = find_version(options.first, options.store), find_version(options.second, options.store)
         comparison = compare_versions(
             entries,
-            _films(options.data),
+            read_collection(selection_of(options)).films,
             options.out,
             limit=options.limit,
             shown=options.show,
@@ -61,10 +55,6 @@ def main(arguments: list[str] | None = None) -> int:
     for verdict in unmet:
         print(f"not met: {verdict.sentence}", file=sys.stderr)
     return 1 if unmet else 0
-
-
-def _films(folders: list[Path]) -> list[Film]:
-    return [film for folder in folders for film in read_films(folder)]
 
 
 def _headlines(figures: dict[str, Any]) -> list[str]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from app.arrays import Float32Array, UInt8Array
@@ -24,7 +23,7 @@ from app.explain.regions import covered_box
 from app.imaging.geometry import Box
 from scripts.datasets.films import Film, patient_key, read_pixels
 from scripts.evaluation.robustness import heat_inside, lung_mask
-from scripts.evaluation.statistics import mean_by_patient
+from scripts.evaluation.statistics import mean_by_patient, rank_correlation
 
 STEPS = 4
 RANDOM_MAPS = 1  # for each film, because their scores average out over many films
@@ -74,7 +73,7 @@ def compare_methods(runtime: Runtime, films: Sequence[Film]) -> dict[str, Any]:
         "methods": {name: _method_figures([result[name] for result in results], patients) for name in METHODS},
         "agreement": {
             f"{one}, {other}": mean_by_patient(
-                [_rank_correlation(result[one].raw, result[other].raw) for result in results], patients
+                [rank_correlation(result[one].raw, result[other].raw) for result in results], patients
             )
             for one, other in itertools.combinations(METHODS, 2)
         },
@@ -129,13 +128,6 @@ def _heat_inside_lungs(runtime: Runtime, film: Film, values: Float32Array, box: 
     if film.mask is None:
         return None
     return heat_inside(values, lung_mask(film, runtime.manifest.input), box)
-
-
-def _rank_correlation(one: Float32Array, other: Float32Array) -> float | None:
-    """Return Spearman's rank correlation of two maps, or None if one of them is constant."""
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return None
-    return float(spearmanr(one.ravel(), other.ravel()).statistic)
 
 
 def _method_figures(results: Sequence[MethodResult], patients: Sequence[str]) -> dict[str, Any]:
