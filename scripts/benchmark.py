@@ -14,6 +14,7 @@ from app.errors import ArtifactError
 from app.settings import Settings
 from scripts.benchmarks.figures import HEADER
 from scripts.benchmarks.measurements import Effort, run_benchmark
+from scripts.benchmarks.soak import soak
 from scripts.errors import ScriptError
 
 
@@ -30,6 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--folder-films", type=int, default=200, help="number of images in the folder for scripts.explain"
     )
     parser.add_argument("--films", type=Path, help="data folder with images to send; default: generated images")
+    parser.add_argument(
+        "--soak",
+        type=int,
+        metavar="N",
+        help="instead, send N mixed requests (10000 is a full run) and measure what they leave behind in the server",
+    )
     parser.add_argument("--out", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args(arguments)
     settings = Settings()
@@ -37,7 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
     figures = []
     print(HEADER)
     try:
-        for figure in run_benchmark(settings, effort, options.films, options.url):
+        measured = (
+            soak(settings, options.soak)
+            if options.soak
+            else run_benchmark(settings, effort, options.films, options.url)
+        )
+        for figure in measured:
             figures.append(figure)
             print(figure.row(), flush=True)
     except (ScriptError, ArtifactError, httpx.HTTPError) as error:
