@@ -15,6 +15,7 @@ from app.settings import Settings
 from scripts.benchmarks.cluster import run_cluster_benchmark
 from scripts.benchmarks.figures import HEADER
 from scripts.benchmarks.measurements import Effort, run_benchmark
+from scripts.benchmarks.soak import soak
 from scripts.errors import ScriptError
 
 
@@ -31,8 +32,15 @@ def main(arguments: list[str] | None = None) -> int:
         "--folder-films", type=int, default=200, help="number of images in the folder for scripts.explain"
     )
     parser.add_argument("--films", type=Path, help="data folder with images to send; default: generated images")
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--cluster", action="store_true", help="instead, compare the service on Ray with one process (docs/cluster.md)"
+    )
+    instead.add_argument(
+        "--soak",
+        type=int,
+        metavar="N",
+        help="instead, send N mixed requests (10000 is a full run) and measure what they leave behind in the server",
     )
     parser.add_argument("--out", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args(arguments)
@@ -41,11 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
     figures = []
     print(HEADER)
     try:
-        measured = (
-            run_cluster_benchmark(settings, effort, options.films)
-            if options.cluster
-            else run_benchmark(settings, effort, options.films, options.url)
-        )
+        if options.soak:
+            measured = soak(settings, options.soak)
+        elif options.cluster:
+            measured = run_cluster_benchmark(settings, effort, options.films)
+        else:
+            measured = run_benchmark(settings, effort, options.films, options.url)
         for figure in measured:
             figures.append(figure)
             print(figure.row(), flush=True)

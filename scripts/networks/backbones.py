@@ -124,8 +124,8 @@ def _lite0(weights: str) -> keras.Model:
     return keras.Model(image, larger(image), name="efficientnet-lite0")
 
 
-def _xception(weights: str) -> keras.Model:
-    """Build Xception (Chollet, CVPR 2017) for 224 pixels, on locally equalised grey, in two parts.
+def _xception(weights: str, *, blocks: int) -> keras.Model:
+    """Build Xception (Chollet, CVPR 2017) for 224 pixels, on locally equalised grey, with 13 or all 14 blocks.
 
     `xception-13` ends with the 13th block, `[7, 7, 1024]`, and `block14` is the last one, `[7, 7, 2048]`.
     """
@@ -148,8 +148,8 @@ def _xception(weights: str) -> keras.Model:
     upper = keras.Model(middle, full.output, name="block14")
     upper.trainable = False
     image = keras.Input(shape, name="image")
-    x = keras.layers.Rescaling(1 / 127.5, offset=-1, name="scale")(Equalise(name="equalise")(image))
-    return keras.Model(image, upper(lower(x)), name="xception")
+    x = lower(keras.layers.Rescaling(1 / 127.5, offset=-1, name="scale")(Equalise(name="equalise")(image)))
+    return keras.Model(image, x if blocks == 13 else upper(x), name="xception")
 
 
 def copy_xception(full: keras.Model, path: Path) -> None:
@@ -174,7 +174,9 @@ BACKBONES: dict[str, Backbone] = {
     # Small and fast, all frozen. With a kernel head it is the most accurate here, but not the one that transfers best.
     "efficientnet-lite0": Backbone(_lite0, _LITE0_SIDE, "efficientnet-lite0-11"),
     # All frozen. The head gathers the last two blocks, and the features are those through which both are reached.
-    "xception": Backbone(_xception, 224, "xception-13", features="xception-13"),
+    "xception": Backbone(partial(_xception, blocks=14), 224, "xception-13", features="xception-13"),
+    # The same without the last block, which recognises the objects of ImageNet; it transfers better (docs/model.md).
+    "xception-13": Backbone(partial(_xception, blocks=13), 224, "xception-13"),
 }
 
 

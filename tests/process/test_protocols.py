@@ -162,7 +162,7 @@ def test_kserve_shows_the_reasons_of_errors(kserve):
     for version in ("v1", "v2"):
         errors = kserve[version]["errors"]
         assert "image 1: the PNG image can't be decoded" in errors["bad image"]
-        assert "no model 'nobody'; available: cxr-vgg16" in errors["unknown model"]
+        assert "no model 'nobody'; available: cxr, cxr-vgg16" in errors["unknown model"]
         assert "8000000 bytes" in errors["over the limit"]
     assert "no model 'nobody'" in kserve["v1"]["errors"]["unknown model's readiness"]
     assert "unknown output 'logits'; valid: label, probabilities, novelty" in kserve["v2"]["errors"]["unknown output"]

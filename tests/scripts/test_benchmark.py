@@ -45,6 +45,31 @@ def test_it_starts_a_server_and_reports_ratios(entry_of, tmp_path, monkeypatch, 
         assert name in printed
 
 
+@pytest.mark.slow
+@pytest.mark.process
+def test_the_endurance_test_compares_the_server_with_itself(entry_of, tmp_path, monkeypatch):
+    """Memory, files, threads and latency, while three versions take turns; an answer that is not right ends it."""
+    entry = entry_of(models.batch_norm_dropout)
+    monkeypatch.setenv("LIGHTBOX_MODEL_STORE", str(entry.parent.parent))
+    monkeypatch.setenv("LIGHTBOX_MODEL", entry.parent.name)
+    assert main(["--soak", "120", "--out", str(tmp_path / "figures.json")]) == 0
+    figures = {figure["name"]: figure for figure in json.loads((tmp_path / "figures.json").read_text())}
+    for name in ("resident memory", "open files", "open threads", "/explain p50"):
+        assert figures[f"soak: {name} after 120 requests"]["of"] == "after 12"
+        assert figures[f"soak: {name} after 120 requests"]["ratio"] > 0
+
+
+@pytest.mark.process
+def test_an_endurance_test_ends_with_the_first_wrong_answers(entry_of, monkeypatch, capsys):
+    """Here the service wants a key that the test does not have."""
+    entry = entry_of(models.batch_norm_dropout)
+    monkeypatch.setenv("LIGHTBOX_MODEL_STORE", str(entry.parent.parent))
+    monkeypatch.setenv("LIGHTBOX_MODEL", entry.parent.name)
+    monkeypatch.setenv("LIGHTBOX_API_KEYS", '["secret-key-of-some-length"]')
+    assert main(["--soak", "60"]) == 1
+    assert "gave 401 instead of" in capsys.readouterr().err
+
+
 def test_without_films_it_makes_some():
     """They are seeded, so that two runs send the same."""
     first, again = sample_images(None, 2), sample_images(None, 2)
