@@ -11,12 +11,15 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-deps --
 INSTALLED := $(BIN)/python -m pip check --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: serve test check format lint types walls film up lock wheels keras2 protocols cluster clean
+.PHONY: serve test coverage check format lint types walls film up lock wheels keras2 protocols cluster clean
 
 serve: $(VENV)/serve.stamp  ## serve the shipped model on :8000
 	$(BIN)/python -m app
 
 test: $(VENV)/dev.stamp  ## the whole test suite; TESTS=... for some of it
+	$(BIN)/python -m pytest $(TESTS)
+
+coverage: $(VENV)/dev.stamp  ## the same, and which lines it runs; takes longer
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(TESTS)
 
 check: format lint types walls test  ## everything that CI runs
